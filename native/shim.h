@@ -1,0 +1,67 @@
+/* containai-shim: the few steps that must happen in the process that becomes the agent.
+ *
+ * One static program with two parts:
+ *   tether  (outside) ties a host process to its launcher's life, cgroups and user, then runs it
+ *   init    (inside)  is the container's first process: puts every guard on, hands the launcher
+ *                     the descriptors that it needs, waits for its word, then runs the agent
+ */
+#ifndef CONTAINAI_SHIM_H
+#define CONTAINAI_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+enum { EXIT_REFUSED = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+enum { MAX_LISTENERS = 32 };
+
+struct path_rule {
+    uint64_t access;
+    const char *path;
+};
+
+struct limit {
+    int resource;
+    struct rlimit value;
+};
+
+/* What the launcher wants, as read from the specification (see spec.c for the format). */
+struct spec {
+    char **argv;
+    char **envp;
+    const char *cwd;
+    const char *apparmor;
+    uint16_t ports[MAX_LISTENERS];
+    size_t port_count;
+    struct limit *limits;
+    size_t limit_count;
+    struct path_rule *rules;
+    size_t rule_count;
+    uint64_t handled_fs, handled_net, scoped;
+    const void *filter;
+    size_t filter_bytes;
+    int supervised;
+    int terminal;
+};
+
+/* fail.c: says why on standard error, or on the control socket once there is one. */
+void report_to(int control);
+_Noreturn void fail(const char *what);
+_Noreturn void fail_plain(const char *what);
+
+/* spec.c */
+void read_spec(int fd, struct spec *spec);
+
+/* guard.c: each ends the process when it cannot do its work. */
+void confine_apparmor(const char *profile);
+void confine_limits(const struct spec *spec);
+void confine_landlock(const struct spec *spec);
+int confine_seccomp(const struct spec *spec); /* returns the notification listener, or -1 */
+
+/* reap.c */
+_Noreturn void run_agent(const struct spec *spec, int control, const int streams[3]);
+
+int tether_main(int argc, char **argv);
+int init_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,154 @@
+/* The specification: records of one tag byte, a 32-bit little-endian length and that many bytes.
+ *
+ *   A  an argument          E  a variable, NAME=VALUE     W  working directory
+ *   P  a port (u16)         R  a limit (u32, u64, u64)    M  AppArmor profile
+ *   H  Landlock: handled file, network and scope rights (3 × u64)
+ *   L  Landlock: rights (u64) below a path                F  seccomp filter, compiled
+ *   N  the filter has a listener                          T  the agent gets a terminal
+ *
+ * Written by engine/embedded/shim.py, which stands on the trusted side.
+ */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_SPEC_BYTES = 8 * 1024 * 1024 };
+
+static char *read_all(int fd, size_t *size)
+{
+    struct stat found;
+    if (fstat(fd, &found) != 0)
+        fail("specification");
+    if (found.st_size <= 0 || found.st_size > MAX_SPEC_BYTES)
+        fail_plain("specification: unexpected size");
+    *size = (size_t)found.st_size;
+    char *bytes = malloc(*size);
+    if (!bytes)
+        fail("specification");
+    for (size_t got = 0; got < *size;) {
+        ssize_t part = pread(fd, bytes + got, *size - got, (off_t)got);
+        if (part < 0 && errno == EINTR)
+            continue;
+        if (part <= 0)
+            fail("specification");
+        got += (size_t)part;
+    }
+    close(fd);
+    return bytes;
+}
+
+static char *text(const char *bytes, size_t length)
+{
+    char *copy = malloc(length + 1);
+    if (!copy)
+        fail("specification");
+    memcpy(copy, bytes, length);
+    copy[length] = '\0';
+    if (strlen(copy) != length)
+        fail_plain("specification: NUL byte in a text");
+    return copy;
+}
+
+static void *grow(void *items, size_t count, size_t size)
+{
+    void *larger = reallocarray(items, count, size);
+    if (!larger)
+        fail("specification");
+    return larger;
+}
+
+static uint64_t u64(const char *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static void need(int held)
+{
+    if (!held)
+        fail_plain("specification: malformed record");
+}
+
+static void take(struct spec *spec, char tag, const char *bytes, size_t length, size_t *args, size_t *vars)
+{
+    switch (tag) {
+    case 'A':
+        spec->argv = grow(spec->argv, *args + 2, sizeof *spec->argv);
+        spec->argv[(*args)++] = text(bytes, length);
+        spec->argv[*args] = NULL;
+        break;
+    case 'E':
+        spec->envp = grow(spec->envp, *vars + 2, sizeof *spec->envp);
+        spec->envp[(*vars)++] = text(bytes, length);
+        spec->envp[*vars] = NULL;
+        break;
+    case 'W':
+        spec->cwd = text(bytes, length);
+        break;
+    case 'M':
+        spec->apparmor = text(bytes, length);
+        break;
+    case 'P':
+        need(length == 2 && spec->port_count < MAX_LISTENERS);
+        memcpy(&spec->ports[spec->port_count++], bytes, 2);
+        break;
+    case 'R': {
+        uint32_t resource;
+        need(length == 20);
+        memcpy(&resource, bytes, 4);
+        spec->limits = grow(spec->limits, spec->limit_count + 1, sizeof *spec->limits);
+        spec->limits[spec->limit_count++] = (struct limit){
+            (int)resource, {.rlim_cur = u64(bytes + 4), .rlim_max = u64(bytes + 12)}};
+        break;
+    }
+    case 'H':
+        need(length == 24);
+        spec->handled_fs = u64(bytes);
+        spec->handled_net = u64(bytes + 8);
+        spec->scoped = u64(bytes + 16);
+        break;
+    case 'L':
+        need(length > 8);
+        spec->rules = grow(spec->rules, spec->rule_count + 1, sizeof *spec->rules);
+        spec->rules[spec->rule_count++] = (struct path_rule){u64(bytes), text(bytes + 8, length - 8)};
+        break;
+    case 'F':
+        spec->filter = bytes;
+        spec->filter_bytes = length;
+        break;
+    case 'N':
+        spec->supervised = 1;
+        break;
+    case 'T':
+        spec->terminal = 1;
+        break;
+    default:
+        fail_plain("specification: unknown record");
+    }
+}
+
+void read_spec(int fd, struct spec *spec)
+{
+    size_t size, args = 0, vars = 0;
+    const char *bytes = read_all(fd, &size);
+    memset(spec, 0, sizeof *spec);
+    spec->envp = grow(NULL, 1, sizeof *spec->envp);
+    spec->envp[0] = NULL;
+    for (size_t at = 0; at < size;) {
+        uint32_t length;
+        need(size - at >= 5);
+        memcpy(&length, bytes + at + 1, 4);
+        need(length <= size - at - 5);
+        take(spec, bytes[at], bytes + at + 5, length, &args, &vars);
+        at += 5 + (size_t)length;
+    }
+    /* Without these a container would start without a guard: refuse instead. */
+    if (args == 0 || !spec->cwd || !spec->filter_bytes || !spec->handled_fs || !spec->limit_count)
+        fail_plain("specification: incomplete");
+}

@@ -1,0 +1,104 @@
+"""The event log of one session: JSON lines, numbered, chained, flushed before the fact goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from containai.audit.chain import GENESIS, link
+from containai.errors import AuditError
+from containai.host.clock import now_rfc3339
+
+
+class Kind(Enum):
+    """The kinds of event of the contract (``containai log --kind``)."""
+
+    EXEC = "exec"
+    NETWORK = "network"
+    SECRET = "secret"
+    GIT = "git"
+    SESSION = "session"
+
+
+class EventLog:
+    """Append-only log of one session. Safe to use from several threads.
+
+    Preconditions: one writer process at a time (the session's lock sees to that).
+    Postconditions: ``append`` returns only after the kernel has the whole line.
+    """
+
+    def __init__(self, path: Path, session_id: str) -> None:
+        self.path = path
+        self._session_id = session_id
+        self._lock = threading.Lock()
+        try:
+            self._seq, self._prev = _tail(path)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (OSError, ValueError) as error:
+            raise AuditError("the event log cannot be opened", details=f"{path}: {error}") from error
+
+    def append(self, kind: Kind, event: str, **fields: Any) -> None:
+        """Write one event.
+
+        Raises:
+            AuditError: It could not be written; the session must not go on (A4).
+        """
+        with self._lock:
+            body = {
+                **fields,
+                "seq": self._seq + 1,
+                "ts": now_rfc3339(),
+                "session": self._session_id,
+                "kind": kind.value,
+                "event": event,
+            }
+            line, digest = link(body, self._prev)
+            try:
+                written = os.write(self._fd, line)
+            except OSError as error:
+                raise AuditError(
+                    "the event log cannot be written", details=f"{self.path}: {error}"
+                ) from error
+            if written != len(line):
+                raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
+            self._seq, self._prev = self._seq + 1, digest
+
+    def close(self) -> None:
+        """Make the log durable and close it. Idempotent."""
+        with self._lock:
+            if self._fd >= 0:
+                os.fsync(self._fd)
+                os.close(self._fd)
+                self._fd = -1
+
+
+def _tail(path: Path) -> tuple[int, str]:
+    """Sequence number and hash of the last event, to continue an interrupted log."""
+    if not path.exists() or path.stat().st_size == 0:
+        return 0, GENESIS
+    last: dict[str, Any] = {}
+    for last in read_events(path):
+        pass
+    return int(last["seq"]), str(last["hash"])
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a log, oldest first.
+
+    Raises:
+        AuditError: The log cannot be read, or a line is no event.
+    """
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                event = json.loads(line)
+                if not isinstance(event, dict):
+                    raise ValueError("not an object")
+                yield event
+    except (OSError, ValueError) as error:
+        raise AuditError("the event log cannot be read", details=f"{path}: {error}") from error

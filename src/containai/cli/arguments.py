@@ -1,0 +1,71 @@
+"""The command line's grammar. ``docs/cli.md`` is checked against it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from containai.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints have our error form."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exit."""
+        raise UsageError(message, remedy=[f"{self.prog} --help"])
+
+
+def build_parser() -> Parser:
+    """The whole grammar of ``containai``."""
+    parser = Parser(prog="containai", description="Run AI coding agents that you do not have to trust.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", parser_class=Parser)
+    _add_run(commands.add_parser("run", help="run an agent in a contained session", description=_RUN))
+    doctor = commands.add_parser("doctor", help="check what this host can guarantee")
+    doctor.add_argument("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    listing = commands.add_parser("list", help="list sessions")
+    listing.add_argument("--json", action="store_true", help="print one JSON object a line")
+    log = commands.add_parser("log", help="show what a session did")
+    log.add_argument("session", nargs="?", metavar="SESSION", help="id, name or branch (default: the newest)")
+    log.add_argument("--follow", action="store_true", help="go on as events happen, until the session ends")
+    log.add_argument("--kind", metavar="KINDS", help="only these: exec,network,secret,git,session")
+    log.add_argument("--json", action="store_true", help="print one JSON object a line")
+    recover = commands.add_parser("recover", help="return the work of interrupted sessions and clean up")
+    recover.add_argument("session", nargs="?", metavar="SESSION", help="only this one (default: all)")
+    recover.add_argument("--json", action="store_true", help="print one JSON object a line")
+    demo = commands.add_parser("demo", help="contain a scripted agent that tries to break out")
+    demo.add_argument("--keep", action="store_true", help="keep the sample repository")
+    return parser
+
+
+_RUN = "Run an agent, or any command, in a container of its own, on a branch of its own."
+_ENGINE = "which engine (default: %(default)s)"
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    add = run.add_argument
+    add("source", nargs="?", default=".", metavar="SOURCE", help="the repository (default: the current directory)")
+    add("--agent", metavar="NAME", help="claude, codex, copilot, ... (default with a COMMAND: shell)")
+    add("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
+    add("-b", "--branch", metavar="NAME", help="work on <agent>/NAME instead of <agent>/session-N")
+    add("--name", metavar="NAME", help="name of the session")
+    add("-y", "--force", action="store_true", help="archive an existing branch of that name")
+    add("--network-proxy", choices=("squid", "restricted", "none"), help="where it may connect (default: squid)")
+    add("--squid-domains", metavar="LIST", help='allowed hosts, as "a.example,*.b.example"; replaces the defaults')
+    add("--credentials", choices=("mount", "none"), help="the agent's own credential files (default: mount)")
+    add("--env", action="append", default=[], metavar="NAME", help="pass this variable; the agent can read it")
+    add(
+        "--allow-local",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="let it reach this one service on the host's loopback",
+    )
+    add("--cpu", type=float, metavar="N", help="processors")
+    add("--memory", metavar="SIZE", help="memory, as 512m or 4g")
+    add("--timeout", type=float, metavar="SECONDS", help="end the agent after this time (exit status 124)")
+    add("--prompt", metavar="TEXT", help="give the agent this task and let it work alone")
+    add("--no-push", action="store_true", help="keep the work in the session")
+    add("--json", action="store_true", help="print the result as one JSON object")

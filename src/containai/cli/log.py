@@ -1,0 +1,82 @@
+"""``containai log``: the one timeline of a session (A5)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from containai.audit.writer import Kind
+from containai.cli.environ import Surroundings
+from containai.cli.output import printable
+from containai.errors import NotFoundError, UsageError
+from containai.session.state import SessionDir, SessionStore
+
+_POLL_S = 0.2
+_COMMON = frozenset({"seq", "ts", "session", "kind", "event", "prev", "hash"})
+
+
+def main(args: argparse.Namespace, here: Surroundings) -> int:
+    """Print events, oldest first."""
+    kinds = _kinds(args.kind)
+    session = _find(SessionStore(here.state_dir), args.session)
+    for event in _events(session, args.follow):
+        if event["kind"] in kinds:
+            print(json.dumps(event) if args.json else _line(event), flush=args.follow)
+    return 0
+
+
+def _kinds(text: str | None) -> frozenset[str]:
+    known = frozenset(kind.value for kind in Kind)
+    wanted = frozenset(text.split(",")) if text else known
+    if wanted - known:
+        raise UsageError(f"--kind: unknown kind {min(wanted - known)!r}", details=f"known: {', '.join(sorted(known))}")
+    return wanted
+
+
+def _find(store: SessionStore, wanted: str | None) -> SessionDir:
+    if wanted is not None:
+        return store.find(wanted)
+    sessions = list(store.all())
+    if not sessions:
+        raise NotFoundError("there is no session yet", remedy=["containai run -- COMMAND"])
+    return sessions[-1]
+
+
+def _events(session: SessionDir, follow: bool) -> Iterator[dict[str, Any]]:
+    with session.events_path.open("rb") as log:
+        pending = b""
+        while True:
+            live = follow and session.is_live  # asked first: what it wrote before its end is then read
+            while chunk := log.readline():
+                pending += chunk
+                if pending.endswith(b"\n"):
+                    yield json.loads(pending)
+                    pending = b""
+            if not live:
+                return
+            time.sleep(_POLL_S)
+
+
+def _line(event: dict[str, Any]) -> str:
+    verdict = event.get("verdict", "")
+    moment = event["ts"][11:23]
+    return printable(f"{moment}  {event['kind']:<8} {verdict:<6} {_summary(event)}")
+
+
+def _summary(event: dict[str, Any]) -> str:
+    match event["kind"]:
+        case "exec":
+            argv = " ".join(event["argv"][1:])
+            return f"[{event['pid']}] {event['path']} {argv}"[:400]
+        case "network":
+            where = event.get("url") or f"{event.get('host', '')}:{event.get('port', '')}"
+            size = f" ({event.get('bytes_in', 0)} in, {event.get('bytes_out', 0)} out)"
+            reason = f" - {event['reason']}" if event.get("reason") else ""
+            return f"{event['event']} {event.get('method', '')} {where} {event.get('status', '')}{size}{reason}"
+        case "git":
+            return f"{event['event']} {event.get('ref', '')} {event.get('old', '')[:12]} -> {event.get('new', '')[:12]}"
+    details = {key: value for key, value in event.items() if key not in _COMMON}
+    return f"{event['event']} {json.dumps(details, ensure_ascii=True)}"[:400]

@@ -1,0 +1,89 @@
+"""``containai``: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from containai.cli.arguments import build_parser
+from containai.cli.environ import Surroundings, read_surroundings
+from containai.cli.output import Console, silence_broken_pipe
+from containai.errors import ContainaiError, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    here = read_surroundings()
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console(colour=here.colour)
+    try:
+        return _dispatch(words, here, console)
+    except ContainaiError as error:
+        if here.debug:
+            raise
+        console.error(error)
+        return error.exit_status
+    except BrokenPipeError:
+        silence_broken_pipe()
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if here.debug:
+            raise
+        console.error(
+            ContainaiError(
+                "something went wrong inside ContainAI",
+                details=f"{type(error).__name__}: {error}",
+                remedy=["run again with CONTAINAI_DEBUG=1 and report what it prints"],
+            )
+        )
+        return ContainaiError.exit_status
+
+
+def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
+    # Everything behind the first "--" is the agent's command, whatever it looks like.
+    command: tuple[str, ...] | None = None
+    if "--" in words:
+        split = words.index("--")
+        words, command = words[:split], tuple(words[split + 1 :])
+    parser = build_parser()
+    args = parser.parse_args(words)
+    if command is not None and args.command_name != "run":
+        raise UsageError("only `run` takes a command behind --")
+    match args.command_name:
+        case "run":
+            from containai.cli import run
+
+            return run.main(args, command, here, console)
+        case "doctor":
+            from containai.cli import doctor
+
+            return doctor.main(args, here)
+        case "list":
+            from containai.cli import sessions
+
+            return sessions.list_main(args, here)
+        case "log":
+            from containai.cli import log
+
+            return log.main(args, here)
+        case "recover":
+            from containai.cli import recover
+
+            return recover.main(args, here, console)
+        case "demo":
+            from containai.cli import demo
+
+            return demo.main(args, here, console)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"containai {version('containai')}")
+        return 0
+    parser.print_help(sys.stderr)
+    return UsageError.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

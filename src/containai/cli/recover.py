@@ -1,0 +1,32 @@
+"""``containai recover``: finish what an interruption left."""
+
+from __future__ import annotations
+
+import argparse
+
+from containai.cli.environ import Surroundings
+from containai.cli.output import Console, print_json, printable
+from containai.session.recover import Recovered, recover_all
+
+
+def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
+    """Recover one session, or all that need it; 1 when one could not be."""
+    failed = False
+    for recovered in recover_all(here.state_dir, args.session):
+        failed = failed or bool(recovered.problem)
+        if args.json:
+            print_json(recovered.as_json())
+        else:
+            _tell(recovered, console)
+    return 1 if failed else 0
+
+
+def _tell(recovered: Recovered, console: Console) -> None:
+    for note in recovered.notes:
+        console.note(printable(note))
+    if recovered.problem:
+        console.note(f"{recovered.session}: not recovered: {printable(recovered.problem)}")
+    elif recovered.commits:
+        print(f"{recovered.session}: {len(recovered.commits)} commits on {recovered.branch}")
+    else:
+        print(f"{recovered.session}: nothing to return; cleaned up")

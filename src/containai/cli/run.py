@@ -1,0 +1,150 @@
+"""``containai run``: from words to a request, and from an outcome to words."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from containai.cli.environ import Surroundings
+from containai.cli.output import Console, print_json, printable
+from containai.errors import UsageError
+from containai.plan.model import PROXY_PORT, RETURN_PORT, SessionPlan
+from containai.plan.request import RunRequest
+from containai.policy.domains import parse_domains
+from containai.policy.model import CredentialMode, LocalService, NetworkMode
+from containai.policy.sizes import parse_cpus, parse_size
+from containai.session.decide import Host
+from containai.session.outcome import Outcome
+from containai.session.run import run_session
+
+_LOCAL = re.compile(r"127\.0\.0\.1:([0-9]{1,5})")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+# Variables that decide how programs are loaded, or that the session sets itself.
+_RESERVED = re.compile(r"LD_.*|GLIBC_TUNABLES|HOME|PATH|USER|LOGNAME|(https?|all|no)_proxy|CONTAINAI_.*", re.IGNORECASE)
+
+
+def main(
+    args: argparse.Namespace, command: tuple[str, ...] | None, here: Surroundings, console: Console
+) -> int:
+    """Run a session; the agent's exit status."""
+    request = build_request(args, command)
+    host = Host(
+        home=here.home,
+        search_path=here.search_path,
+        state_dir=here.state_dir,
+        config_file=here.config_file,
+        terminal_type=here.terminal_type,
+        variables={name: here.variables[name] for name in ("HOME", "XDG_CONFIG_HOME", "SUDO_UID") if name in here.variables},
+    )
+    outcome = run_session(request, host, here.values_of(request.passed_variables), _Voice(console))
+    if args.json:
+        print_json(outcome.as_json())
+    _tell(outcome, console)
+    return outcome.exit_code
+
+
+def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> RunRequest:
+    """Check every word on its own.
+
+    Raises:
+        UsageError: One makes no sense, or two contradict each other.
+    """
+    if command == ():
+        raise UsageError("a command is expected behind --")
+    if command is None and args.agent is None:
+        raise UsageError(
+            "which agent?", code="usage.agent", remedy=["containai run --agent claude", "containai run -- COMMAND [ARG ...]"]
+        )
+    if command is not None and args.prompt is not None:
+        raise UsageError("--prompt is for an agent, and does not go with a command")
+    if args.timeout is not None and not args.timeout > 0:
+        raise UsageError("--timeout: a number of seconds above 0 is expected")
+    if args.name is not None and not _NAME.fullmatch(args.name):
+        raise UsageError("--name: letters, digits, '.', '_' and '-' are expected, at most 63")
+    if re.match(r"[a-z][a-z0-9+.-]*://", args.source):
+        raise UsageError("remote sources are not part of this version", code="usage.source", remedy=["git clone it first"])
+    return RunRequest(
+        source=Path(args.source),
+        agent=args.agent or "shell",
+        command=command or (),
+        prompt=args.prompt,
+        engine=args.engine,
+        branch=args.branch,
+        name=args.name,
+        replace_branch=args.force,
+        network=NetworkMode(args.network_proxy) if args.network_proxy else None,
+        domains=None if args.squid_domains is None else parse_domains(args.squid_domains),
+        local_services=tuple(_local_service(text) for text in dict.fromkeys(args.allow_local)),
+        credentials=CredentialMode(args.credentials) if args.credentials else None,
+        passed_variables=tuple(_variable(name) for name in dict.fromkeys(args.env)),
+        cpus=None if args.cpu is None else parse_cpus(args.cpu, what="--cpu"),
+        memory_bytes=None if args.memory is None else parse_size(args.memory, what="--memory"),
+        timeout_s=args.timeout,
+        push=not args.no_push,
+    )
+
+
+def _local_service(text: str) -> LocalService:
+    match = _LOCAL.fullmatch(text)
+    port = int(match[1]) if match else 0
+    if not 0 < port < 65536:
+        raise UsageError(
+            f"--allow-local {text}: not a service on this host's loopback",
+            code="usage.allow-local",
+            remedy=["--allow-local 127.0.0.1:PORT"],
+        )
+    if port in (PROXY_PORT, RETURN_PORT):
+        raise UsageError(f"--allow-local {text}: the session itself uses that port", code="usage.allow-local")
+    return LocalService(host="127.0.0.1", port=port)
+
+
+def _variable(name: str) -> str:
+    if "=" in name:
+        raise UsageError(
+            "--env takes a name, never a value",
+            code="usage.env",
+            details="what stands on a command line can be read by every user of the machine",
+            remedy=["export the variable first, then: --env NAME"],
+        )
+    if not _VARIABLE.fullmatch(name) or _RESERVED.fullmatch(name):
+        raise UsageError(f"--env {name}: this variable cannot be passed", code="usage.env")
+    return name
+
+
+class _Voice:
+    """Tells the user what the session does (``session.report.Reporter``)."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def starting(self, plan: SessionPlan, notes: tuple[str, ...]) -> None:
+        """Just before the agent's first instruction."""
+        network = plan.policy.network
+        self._console.progress(
+            f"session {plan.session_id} ({plan.name}): engine {plan.engine}, branch {plan.branch}, "
+            f"network {network.mode.value}"
+        )
+        for note in notes:
+            self._console.note(printable(note))
+        if plan.passed_variables:
+            self._console.note(f"the agent can read {', '.join(plan.passed_variables)}")
+
+    def progress(self, text: str) -> None:
+        """Something that may take a while."""
+        self._console.progress(text)
+
+
+def _tell(outcome: Outcome, console: Console) -> None:
+    for note in outcome.notes:
+        console.note(printable(note))
+    count = len(outcome.commits)
+    if outcome.problem:
+        console.note(f"the work was not returned: {printable(outcome.problem)}")
+    elif count:
+        console.progress(f"{count} commit{'s' if count > 1 else ''} on {outcome.branch}")
+    elif outcome.kept is None:
+        console.progress("nothing was changed; no branch is left behind")
+    if outcome.kept is not None:
+        console.note(f"work is kept in session {outcome.plan.session_id}: containai recover {outcome.plan.session_id}")

@@ -1,0 +1,29 @@
+"""``containai list``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from containai.cli.environ import Surroundings
+from containai.cli.output import print_json, print_table, printable
+from containai.session.state import Phase, SessionStore
+
+
+def list_main(args: argparse.Namespace, here: Surroundings) -> int:
+    """Print every session, oldest first."""
+    rows = []
+    for directory in SessionStore(here.state_dir).all():
+        record = directory.read()
+        live = directory.is_live
+        interrupted = not live and record.phase not in (Phase.ENDED, Phase.UNRETURNED)
+        state = "interrupted" if interrupted else record.phase.value
+        if args.json:
+            print_json(asdict(record) | {"phase": record.phase.value, "state": state, "live": live})
+        else:
+            exit_code = "" if record.exit_code is None else str(record.exit_code)
+            rows.append((record.id, state, record.agent, record.branch, exit_code, str(len(record.commits)), record.repository))
+    if not args.json:
+        header = ("SESSION", "STATE", "AGENT", "BRANCH", "EXIT", "COMMITS", "REPOSITORY")
+        print_table(header, [tuple(map(printable, row)) for row in rows])
+    return 0

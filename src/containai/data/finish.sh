@@ -1,0 +1,348 @@
+# Inside a fresh container, after the agent's: commit what is left in the workspace and push it to the host.
+#
+#   finish.sh URL BRANCH BASE SESSION NAME EMAIL DIRECTORY
+#
+# The workspace is the agent's making and may be hostile or broken. Its git configuration, hooks, filters, and state
+# files are never used: git works with a directory of our own ($own), which borrows the workspace's objects and refs.
+#
+# Which commit is pushed:
+#   - what is on disk, committed onto HEAD; with the session's branch as a further parent where the two have parted;
+#   - the branch itself, if HEAD is merely an older commit of it and nothing on disk was changed;
+#   - if the workspace's repository cannot be used: what is on disk, committed onto what was pushed last.
+# What was pushed earlier is kept as a parent, unless the workspace knew it and rewrote it.
+#
+# Standard output, a line each (the host parses it, and trusts none of it):
+#   containai-finish result COMMIT      what the workspace came to
+#   containai-finish committed COUNT    files that had to be committed
+#   containai-finish note TEXT          something the user should know
+#   containai-finish failed TEXT        nothing could be pushed
+set -u
+url=$1 branch=$2 base=$3 session=$4 name=$5 email=$6 directory=$7
+
+cd -- "$directory" || exit 1
+top=$(pwd -P)
+tab=$(printf '\t')
+unset GIT_CONFIG GIT_CONFIG_COUNT GIT_CONFIG_PARAMETERS GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_NAMESPACE
+export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1
+export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_NO_REPLACE_OBJECTS=1 GIT_PROTOCOL=
+export GIT_AUTHOR_NAME="$name" GIT_AUTHOR_EMAIL="$email" GIT_COMMITTER_NAME="$name" GIT_COMMITTER_EMAIL="$email"
+
+say() { printf 'containai-finish %s\n' "$*"; }
+note() { say note "$(printf %s "$*" | tr '\000-\037\177' '?')"; } # names may hold line feeds
+
+is_commit() {
+    case $1 in '' | *[!0-9a-f]*) return 1 ;; esac
+    [ ${#1} -eq ${#base} ]
+}
+
+contains() { git merge-base --is-ancestor "$2" "$1" 2>/dev/null; } # contains NEWER OLDER
+
+# --- the agent's repository, as data ---------------------------------------------------------------------------------
+
+# Where the workspace's git directory is; empty when there is none that could be used.
+find_theirs() {
+    theirs=$top/.git
+    if [ -f "$theirs" ]; then
+        IFS= read -r theirs <"$theirs"
+        theirs=${theirs#gitdir: }
+        case $theirs in /*) ;; *) theirs=$top/$theirs ;; esac
+    fi
+    if ! [ -d "$theirs/objects" ] || ! [ -w "$theirs/objects" ] || ! [ -d "$theirs/refs" ] || ! [ -f "$theirs/HEAD" ]; then
+        theirs=
+    fi
+}
+
+# make_own OBJECTS [FILE ...]: our git directory, on these objects, with these files of the agent's linked in.
+make_own() {
+    own=${TMPDIR:-/tmp}/containai-finish.$$.${own_count:=0}
+    own_count=$((own_count + 1))
+    export GIT_DIR="$own" GIT_WORK_TREE="$top" GIT_INDEX_FILE="$own/index" GIT_OBJECT_DIRECTORY="$1"
+    shift
+    mkdir -m 700 "$own" "$own/info" || return 1
+    [ $# -eq 0 ] || ln -s "$@" "$own/" || return 1
+    [ -d "$own/refs" ] || mkdir "$own/refs" || return 1
+    version=0 format=
+    if [ ${#base} -eq 64 ]; then
+        version=1 format='[extensions] objectFormat = sha256'
+    fi
+    printf '%s\n' "$base" >"$own/HEAD"
+    # sparseCheckout: files that are there although marked as left out count as there.
+    printf '%s\n' '[core]' "repositoryformatversion = $version" 'bare = false' 'fsmonitor = false' \
+        'hooksPath = /dev/null' 'untrackedCache = false' 'sparseCheckout = true' 'fsync = none' \
+        'protectHFS = true' 'protectNTFS = true' 'quotePath = true' 'logAllRefUpdates = false' \
+        'commitGraph = false' 'multiPackIndex = false' \
+        '[gc] auto = 0' '[maintenance] auto = false' '[protocol] version = 0' '[advice] addEmbeddedRepo = false' \
+        "$format" >"$own/config"
+}
+
+# resolve REF: the commit that a ref of the agent's names, or nothing.
+resolve() {
+    if [ -f "$theirs/$1" ] && ! [ -L "$theirs/$1" ]; then
+        IFS= read -r value <"$theirs/$1"
+        if is_commit "$value"; then
+            printf %s "$value"
+            return
+        fi
+    fi
+    git rev-parse --verify --quiet "$1^{commit}" 2>/dev/null
+}
+
+# Sets head (what is checked out) and tip (the session's branch); either may be empty.
+read_heads() {
+    IFS= read -r head <"$theirs/HEAD"
+    case $head in
+    'ref: refs/'*) head=$(resolve "${head#ref: }") ;;
+    *) is_commit "$head" || head= ;;
+    esac
+    tip=$(resolve "refs/heads/$branch")
+    for state in rebase-merge rebase-apply MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD; do
+        ! [ -e "$theirs/$state" ] || note "git was in the middle of something ($state); the files are committed as they were"
+    done
+}
+
+# --- what is on disk -------------------------------------------------------------------------------------------------
+
+# Files that the agent made unreadable are its own: make them readable. A named pipe where git looks for rules would
+# make git wait for ever.
+mend_files() {
+    find . -path ./.git -prune -o -type d ! -perm -u+rx -exec chmod u+rwx {} \; 2>/dev/null
+    find . -path ./.git -prune -o -type f ! -perm -u+r -exec chmod u+r {} + 2>/dev/null
+    find . -path ./.git -prune -o '(' -type p -o -type s ')' -name '.git*' -exec rm -f {} + 2>/dev/null
+}
+
+# add [OPTION ...]: stage everything. A repository without a commit stops git: it is left to embed(), and git asked again.
+add() {
+    while :; do
+        said=$(timeout "$limit" git add -A --sparse "$@" -- . $excluded 2>&1) && return 0
+        case $said in
+        *"' does not have a commit checked out"*)
+            found=${said%%"/' does not have a commit checked out"*}
+            found=${found##*"error: '"}
+            case $found in *[!A-Za-z0-9._/+-]* | '') return 1 ;; esac
+            excluded="$excluded :(exclude,literal)$found"
+            unborn="$unborn$found
+"
+            ;;
+        *) return 1 ;;
+        esac
+    done
+}
+
+# stage COMMIT: the working tree into our index. Copies the agent's index where it can, for its knowledge of what is
+# unchanged; COMMIT is where we start without it.
+stage() {
+    excluded= unborn= said= limit=60
+    if [ -n "$theirs" ] && [ -f "$theirs/index" ] && cp -p "$theirs/index" "$own/index" 2>/dev/null; then
+        git update-index -q --really-refresh >/dev/null 2>&1 # ignores "assume unchanged"
+        add && return 0
+        limit=3600
+        mend_files
+        add && return 0
+    fi
+    limit=3600
+    mend_files
+    rm -f "$own/index" "$own/index.lock"
+    git read-tree "$1" 2>/dev/null || return 1
+    add && return 0
+    add --ignore-errors
+    refused=$(printf '%s\n' "$said" | grep -c '^error: ')
+    note "$refused files could not be read and are left out: $(printf '%s\n' "$said" | grep '^error: ' | head -n 1)"
+    return 0
+}
+
+# changes COMMIT: what our index changes in COMMIT, a line each, into $own/changes.
+changes() { git diff-index --cached --raw --no-renames "$1" >"$own/changes"; }
+
+# Repositories inside the working tree would be recorded as a mere commit number: take their files instead. A repository
+# that the agent committed that way itself is found by comparing with the base.
+embed_all() { # embed_all COMMIT
+    changes "$1" || return 1
+    cp "$own/changes" "$own/links"
+    [ "$1" = "$base" ] || git diff-tree -r --raw --no-renames "$base" "$1" >>"$own/links" 2>/dev/null
+    printf '%s' "$unborn" >"$own/unborn"
+    if ! [ -s "$own/unborn" ] && ! grep -q '^:...... 160000 ' "$own/links"; then
+        return 0
+    fi
+    grep '^:...... 160000 ' "$own/links" | sort -u >"$own/repositories"
+    while IFS= read -r line; do
+        path=${line#*"$tab"}
+        case $path in
+        '"'*) # git's quoting is printf's: see git-config(1), core.quotePath
+            path=${path#\"}
+            path=$(printf '%s' "${path%\"}" | sed 's/%/%%/g')
+            path=$(printf "${path}x") # the x keeps line feeds at the end
+            path=${path%x}
+            ;;
+        esac
+        embed "$path"
+    done <"$own/repositories"
+    while IFS= read -r path; do
+        embed "$path"
+    done <"$own/unborn"
+    changes "$1"
+}
+
+embed() {
+    if [ -f .gitmodules ] && grep -qxF "${tab}path = $1" .gitmodules; then
+        note "submodule $1: only its commit number is returned, not its content"
+        return
+    fi
+    git update-index --force-remove -- "$1" 2>/dev/null
+    if [ -f "$1/.git" ] && grep -q '/worktrees/' "$1/.git"; then
+        note "$1 is a working tree of another branch: changes there are returned only as far as they are committed on it"
+        return
+    fi
+    [ -d "$1" ] || return
+    GIT_INDEX_FILE="$own/none" GIT_WORK_TREE="$top/$1" git ls-files -o --exclude-standard -z >"$own/inside" 2>/dev/null
+    grep -zv '/$' "$own/inside" | (cd -- "$1" && git update-index -z --add --stdin) 2>/dev/null ||
+        note "$1 is a repository of its own, and some of its files could not be taken"
+    note "$1 is a repository of its own: its files are returned, its history is not"
+    inner=$(grep -z '/$' "$own/inside" | tr '\0' '\n')
+    [ -z "$inner" ] || printf '%s\n' "$inner" | while IFS= read -r deeper; do
+        embed "$1/${deeper%/}"
+    done
+}
+
+# --- the commit ------------------------------------------------------------------------------------------------------
+
+# message < changes: a factual summary. Names that git has to quote stay quoted: no byte of a file name
+# reaches the message but printable ASCII.
+message() {
+    count=0 list= adds=0 removes=0 only=
+    while [ $count -lt 20 ] && IFS= read -r line; do
+        count=$((count + 1))
+        line=${line#* * * * } # modes and hashes
+        case $line in
+        A*) adds=$((adds + 1)) ;;
+        D*) removes=$((removes + 1)) ;;
+        esac
+        only=${line#*"$tab"}
+        list="$list
+$(printf '    %.1s %.120s' "$line" "$only")"
+    done
+    more=$(wc -l)
+    count=$((count + more))
+    case $((count - adds)),$((count - removes)) in
+    0,*) verb=Add ;;
+    *,0) verb=Remove ;;
+    *) verb=Change ;;
+    esac
+    what="$count files"
+    if [ $count -eq 1 ]; then
+        case $only in '"'* | *[!\ -~]*) what='1 file' ;; *) what=$only ;; esac
+        [ ${#what} -le 60 ] || what='1 file'
+    fi
+    [ "$more" -eq 0 ] || list="$list
+    and $more more"
+    printf '%s %s\n\nLeft in the working tree when the session ended:\n%s\n\nContainai-Session: %s\n' \
+        "$verb" "$what" "$list" "$session"
+}
+
+# commit PARENT ...: what is staged, as it differs from the first parent; sets result.
+commit() {
+    tree=$(git write-tree 2>/dev/null) || return 1
+    message <"$own/changes" >"$own/message"
+    for parent; do
+        shift
+        set -- "$@" -p "$parent"
+    done
+    result=$(git commit-tree "$tree" "$@" -F "$own/message") || return 1
+    say committed "$count"
+}
+
+# --- the push --------------------------------------------------------------------------------------------------------
+
+push() { said=$(git push --porcelain --no-verify "$@" "$url" "$result:refs/heads/$branch" 2>&1); }
+
+# Sets remote to what the host has now.
+fetch_remote() {
+    git fetch --quiet --no-tags --no-recurse-submodules --no-auto-maintenance "$@" "$url" "refs/heads/$branch" 2>/dev/null &&
+        IFS="$tab" read -r remote _ <"$own/FETCH_HEAD" && is_commit "$remote"
+}
+
+# Bring result to the host, whatever stands there.
+deliver() {
+    push && return 0
+    case $said in *'[rejected]'*) ;; *) return 1 ;; esac
+    fetch_remote || return 1
+    if contains "$remote" "$result"; then # pushed from elsewhere, and nothing new here
+        result=$remote
+        return 0
+    fi
+    if [ -n "$theirs" ] && [ "$(resolve "refs/remotes/local/$branch")" = "$remote" ]; then
+        note "commits that had been pushed were rewritten"
+        push --force-with-lease="refs/heads/$branch:$remote"
+        return
+    fi
+    note "commits were pushed from elsewhere: the last commit joins both, its content is what was on disk"
+    result=$(printf 'Join what was pushed with what was on disk\n\nContainai-Session: %s\n' "$session" |
+        git commit-tree "$result^{tree}" -p "$remote" -p "$result") && push
+}
+
+# --- the two ways ----------------------------------------------------------------------------------------------------
+
+finish_theirs() {
+    find_theirs
+    [ -n "$theirs" ] || return 1
+    set -- "$theirs/refs"
+    for file in packed-refs shallow; do
+        ! [ -f "$theirs/$file" ] || set -- "$@" "$theirs/$file"
+    done
+    make_own "$theirs/objects" "$@" || return 1
+    ! [ -f "$theirs/info/exclude" ] || cp "$theirs/info/exclude" "$own/info/exclude" 2>/dev/null
+    read_heads
+    start=${head:-$tip}
+    [ -n "$start" ] || return 1
+    stage "$start" && embed_all "$start" || return 1
+
+    set -- "$start"
+    if [ -n "$tip" ] && [ "$tip" != "$start" ] && ! contains "$start" "$tip"; then
+        if contains "$tip" "$start"; then
+            set -- "$tip"
+        else
+            set -- "$tip" "$start"
+            note "$branch and what was checked out had parted: the last commit joins both, its content is what was on disk"
+        fi
+    fi
+    if [ -f "$theirs/MERGE_HEAD" ]; then
+        while IFS= read -r merged; do
+            ! is_commit "$merged" || contains "$start" "$merged" || set -- "$@" "$merged"
+        done <"$theirs/MERGE_HEAD"
+    fi
+    result=$1
+    if [ -s "$own/changes" ] || [ $# -gt 1 ]; then
+        [ "$1" = "$start" ] || changes "$1"
+        commit "$@" || return 1
+    fi
+    [ "$result" = "$base" ] || deliver
+}
+
+# Without the agent's repository: its files, onto what the host has.
+finish_files() {
+    theirs=
+    store=$top/.git/containai-objects
+    mkdir -p "$store" 2>/dev/null || store=${TMPDIR:-/tmp}/containai-objects.$$
+    mkdir -p "$store" && make_own "$store" && fetch_remote --depth=1 || return 1
+    stage "$remote" && embed_all "$remote" || return 1
+    result=$remote
+    ! [ -s "$own/changes" ] || { commit "$remote" && push; }
+}
+
+other_work() {
+    timeout 20 git for-each-ref --no-merged="$result" --format='%(refname)' refs/heads refs/stash 2>/dev/null |
+        while IFS= read -r ref; do
+            note "not returned: ${ref#refs/heads/} has commits of its own"
+        done
+}
+
+if finish_theirs; then
+    other_work
+else
+    why=$(printf '%s' "${said:-}" | head -n 1)
+    note "the workspace's repository could not be used; its files are committed onto what was pushed last. ${why:+git said: $why}"
+    if ! finish_files; then
+        say failed "$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')"
+        exit 1
+    fi
+fi
+say result "$result"

@@ -1,0 +1,22 @@
+# Inside the container, before the agent: clone the session's branch into the empty workspace.
+#
+#   prepare.sh URL BRANCH DEPTH NAME EMAIL DIRECTORY
+#
+# DEPTH 0 is the whole history. The remote is called "local"; there is no other, and no tag.
+# "git push", "git push local" and "git pull" then do what one expects of them.
+set -eu
+url=$1 branch=$2 depth=$3 name=$4 email=$5 directory=$6
+
+cd -- "$directory"
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
+
+set --
+if [ "$depth" -gt 0 ]; then
+    set -- --depth="$depth"
+fi
+
+# core.fsync: what is cloned here still stands on the host; a crash loses nothing.
+exec git -c core.fsync=none -c core.hooksPath=/dev/null -c protocol.version=0 \
+    clone --quiet --origin local --branch "$branch" --single-branch --no-tags --template= "$@" \
+    -c user.name="$name" -c user.email="$email" -c push.default=upstream -c remote.pushDefault=local \
+    -- "$url" .

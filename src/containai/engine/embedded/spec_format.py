@@ -1,0 +1,51 @@
+"""The specification that ``containai-shim init`` reads (native/spec.c has the format). PURE."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+from collections.abc import Mapping, Sequence
+
+from containai.policy.model import Limits
+from containai.render.landlock import LandlockRules
+
+
+def encode_spec(
+    *,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    working_directory: str,
+    ports: Sequence[int],
+    limits: Limits,
+    landlock: LandlockRules,
+    seccomp_filter: bytes,
+    apparmor_profile: str,
+    supervised: bool,
+    terminal: bool,
+) -> bytes:
+    """Encode one specification.
+
+    Trust: ``command`` and ``environment`` are the user's; lengths delimit them, so no content can
+    turn into another record.
+    """
+    records = [_record(b"A", os.fsencode(argument)) for argument in command]
+    records += [_record(b"E", os.fsencode(f"{name}={value}")) for name, value in environment.items()]
+    records.append(_record(b"W", os.fsencode(working_directory)))
+    records += [_record(b"P", struct.pack("<H", port)) for port in ports]
+    for kind, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, limits.open_files)):
+        records.append(_record(b"R", struct.pack("<IQQ", kind, value, value)))
+    records.append(_record(b"H", struct.pack("<QQQ", landlock.handled_fs, landlock.handled_net, landlock.scoped)))
+    records += [_record(b"L", struct.pack("<Q", rights) + os.fsencode(path)) for path, rights in landlock.paths]
+    records.append(_record(b"F", seccomp_filter))
+    if apparmor_profile:
+        records.append(_record(b"M", apparmor_profile.encode()))
+    if supervised:
+        records.append(_record(b"N", b""))
+    if terminal:
+        records.append(_record(b"T", b""))
+    return b"".join(records)
+
+
+def _record(tag: bytes, content: bytes) -> bytes:
+    return tag + struct.pack("<I", len(content)) + content

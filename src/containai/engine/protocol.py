@@ -1,0 +1,146 @@
+"""What an engine must be able to do, in the project's own words.
+
+No engine library's type or exception crosses this line. One contract suite (``tests/contract``)
+runs against every engine.
+
+Order of calls: ``create`` (container exists, guards on, no instruction of the agent has run) →
+``inspect`` (read back from the kernel) → ``start`` → ``signal`` any number of times → ``wait`` →
+``destroy`` (idempotent, also after a failed ``create``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from containai.plan.model import Identity, Mount, StagedFile
+from containai.policy.model import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stdio:
+    """Host descriptors for the container's standard streams; ``terminal`` asks for a pty inside."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """One container, rendered from a plan: what to run, on what, with which guards.
+
+    Attributes:
+        label: ``agent``, ``prepare`` or ``finish``: the container's part in the session.
+        environment: Complete; nothing is inherited. May hold secrets: never log or render it.
+        listeners: Loopback ports that the container finds served, in order; their listening
+            sockets come back in ``Container.listeners``.
+        supervised: Whether every exec is delivered to the supervisor before it happens.
+    """
+
+    label: str
+    session_id: str
+    hostname: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    working_directory: PurePosixPath
+    mounts: tuple[Mount, ...]
+    files: tuple[StagedFile, ...]
+    identity: Identity
+    limits: Limits
+    listeners: tuple[int, ...]
+    supervised: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountPoint:
+    """A mount as the kernel lists it."""
+
+    target: str
+    read_only: bool
+    fstype: str
+    nosuid: bool
+    nodev: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectiveConfig:
+    """What the kernel says about the container's first process (I11)."""
+
+    uid: tuple[int, ...]
+    gid: tuple[int, ...]
+    groups: tuple[int, ...]
+    capabilities: tuple[int, ...]
+    no_new_privs: bool
+    seccomp_mode: int
+    seccomp_filters: int
+    namespaces_shared_with_host: tuple[str, ...]
+    mounts: tuple[MountPoint, ...]
+    interfaces: tuple[str, ...]
+    routes: int
+    apparmor: str
+    pids_max: int
+    memory_bytes: int
+    swap_bytes: int
+    cpus: float
+    core_limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitResult:
+    """How the agent ended: ``status`` as a shell would report it (128+N for signal N)."""
+
+    status: int
+
+
+class Container(Protocol):
+    """A created container.
+
+    Attributes:
+        pid: Host process id of its first process.
+        listeners: Listening sockets inside its network, in the order of ``ContainerSpec.listeners``.
+        notify_fd: Listener of its exec notifications, or -1.
+        terminal_fd: Master of its terminal, or -1.
+    """
+
+    pid: int
+    listeners: tuple[int, ...]
+    notify_fd: int
+    terminal_fd: int
+
+    def inspect(self) -> EffectiveConfig:
+        """Read the effective configuration back from the kernel."""
+
+    def start(self) -> None:
+        """Let the agent's first instruction happen."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the agent's process group; no effect after its end."""
+
+    def kill(self) -> None:
+        """End every process of the container at once; safe from any thread."""
+
+    def wait(self, deadline_s: float | None, wake_fd: int = -1) -> ExitResult | None:
+        """Wait for the end; None at ``deadline_s`` (monotonic clock), or when ``wake_fd`` can be read."""
+
+    def why_not_run(self) -> str:
+        """Why the agent's program could not be run, or an empty text."""
+
+    def destroy(self) -> None:
+        """End every process and remove every trace. Idempotent."""
+
+
+class Engine(Protocol):
+    """A way to make containers."""
+
+    name: str
+
+    def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
+        """Make a container with all guards on and nothing of the agent run yet.
+
+        Raises:
+            EngineError: It could not be made; nothing is left behind.
+        """

@@ -1,0 +1,108 @@
+"""Compare the container that was asked for with the one that exists (I11). PURE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from containai.engine.protocol import ContainerSpec, EffectiveConfig
+from containai.plan.model import MountKind
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+SECCOMP_FILTER_MODE = 2  # Source: prctl(2), SECCOMP_MODE_FILTER
+
+# What bubblewrap adds by itself: its /dev, and read-only covers over writable parts of /proc.
+_DEVICE_NODES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts"))
+_PROC_COVERS = frozenset({"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"})
+_MUST_BE_READ_ONLY = frozenset({MountKind.READ_ONLY, MountKind.DATA, MountKind.MASK})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What cannot be read off the specification alone.
+
+    Attributes:
+        apparmor_profile: The profile that must confine it; empty where the kernel has no AppArmor.
+        engine_files: Read-only files that the engine itself puts in.
+    """
+
+    apparmor_profile: str = ""
+    engine_files: tuple[str, ...] = ()
+
+
+def find_drift(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> tuple[str, ...]:
+    """Every difference, in words; empty when the container is the planned one."""
+    return (*_process(spec, actual, expected), *_mounts(spec, actual, expected), *_limits(spec, actual))
+
+
+def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
+    identity = spec.identity
+    drift = []
+    if set(actual.uid) != {identity.agent_uid} or identity.agent_uid == 0:
+        drift.append(f"user ids are {actual.uid}, planned {identity.agent_uid}")
+    if set(actual.gid) != {identity.agent_gid} or identity.agent_gid == 0:
+        drift.append(f"group ids are {actual.gid}, planned {identity.agent_gid}")
+    if any(actual.capabilities):
+        drift.append(f"Linux capabilities are held: {actual.capabilities}")
+    if not actual.no_new_privs:
+        drift.append("no_new_privs is not set")
+    if actual.seccomp_mode != SECCOMP_FILTER_MODE or actual.seccomp_filters < 1:
+        drift.append(f"seccomp mode is {actual.seccomp_mode} with {actual.seccomp_filters} filters")
+    if actual.namespaces_shared_with_host:
+        drift.append(f"namespaces shared with the host: {', '.join(actual.namespaces_shared_with_host)}")
+    if actual.interfaces != ("lo",):
+        drift.append(f"network interfaces are {', '.join(actual.interfaces) or 'none'}, planned lo")
+    if actual.routes:
+        drift.append(f"{actual.routes} network routes exist, planned none")
+    if actual.core_limit != 0:
+        drift.append("core dumps are possible")
+    if expected.apparmor_profile and actual.apparmor != f"{expected.apparmor_profile} (enforce)":
+        drift.append(f"AppArmor confinement is {actual.apparmor!r}, planned {expected.apparmor_profile} (enforce)")
+    return drift
+
+
+def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
+    planned = {str(m.target): m.kind for m in spec.mounts if m.kind is not MountKind.SYMLINK}
+    planned |= {str(file.target): MountKind.DATA for file in spec.files if file.read_only}
+    planned |= dict.fromkeys(expected.engine_files, MountKind.DATA)
+    drift = []
+    seen = {mount.target for mount in actual.mounts}
+    for mount in actual.mounts:
+        kind = planned.get(mount.target)
+        if mount.target in _DEVICE_NODES:
+            continue
+        if mount.target in ("/", "/dev") or mount.target in _PROC_COVERS or kind in _MUST_BE_READ_ONLY:
+            if not mount.read_only:
+                drift.append(f"{mount.target} is writable")
+        elif kind is None and not _is_below(mount.target, planned):
+            drift.append(f"{mount.target} is mounted, and was not planned")
+        elif kind is None and not mount.read_only:
+            drift.append(f"{mount.target} is mounted writable, and was not planned")
+        if kind is MountKind.TMPFS and mount.fstype != "tmpfs":
+            drift.append(f"{mount.target} is {mount.fstype}, planned tmpfs")
+        if kind is MountKind.PROC and mount.fstype != "proc":
+            drift.append(f"{mount.target} is {mount.fstype}, planned proc")
+        if not (mount.nosuid or mount.target == "/dev/pts"):
+            drift.append(f"{mount.target} honours setuid files")
+    drift += [f"{target} was planned, and is not mounted" for target in planned if target not in seen]
+    return drift
+
+
+def _is_below(target: str, planned: dict[str, MountKind]) -> bool:
+    """Whether a mount came along with a planned read-only tree (a file system below /usr, say)."""
+    return any(
+        kind is MountKind.READ_ONLY and target.startswith(f"{path}/") for path, kind in planned.items()
+    )
+
+
+def _limits(spec: ContainerSpec, actual: EffectiveConfig) -> list[str]:
+    limits = spec.limits
+    drift = []
+    if not 0 < actual.pids_max <= limits.pids_max:
+        drift.append(f"pids.max is {actual.pids_max}, planned {limits.pids_max}")
+    if not 0 < actual.memory_bytes <= limits.memory_bytes:
+        drift.append(f"the memory limit is {actual.memory_bytes}, planned {limits.memory_bytes}")
+    if actual.swap_bytes != 0:
+        drift.append(f"{actual.swap_bytes} bytes of swap may be used beyond memory")
+    if not 0 < actual.cpus <= limits.cpus + 0.01:
+        drift.append(f"the CPU limit is {actual.cpus:g}, planned {limits.cpus:g}")
+    return drift

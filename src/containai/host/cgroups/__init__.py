@@ -1,0 +1,25 @@
+"""Limits by cgroups: where this process may set them, setting them, and reading them back (I6, I7).
+
+find_delegation()            where, or why nowhere and what mends it
+create(delegation, ...)      a group with limits; the container's first process joins it by itself
+effective_limits(pid)        what the kernel says that a process is limited to
+find_leftovers(sessions)     groups of sessions that are dead
+"""
+
+from containai.host.cgroups.delegation import find_delegation
+from containai.host.cgroups.group import Cgroup, create, find_leftovers
+from containai.host.cgroups.limits import effective_limits
+from containai.host.cgroups.model import UNLIMITED, Delegation, EffectiveLimits, Kind, NoDelegation
+
+__all__ = [
+    "UNLIMITED",
+    "Cgroup",
+    "Delegation",
+    "EffectiveLimits",
+    "Kind",
+    "NoDelegation",
+    "create",
+    "effective_limits",
+    "find_delegation",
+    "find_leftovers",
+]

@@ -1,0 +1,96 @@
+"""Child processes: the only place that starts them.
+
+Every child gets an argument vector (no shell), an explicit environment, and a bound on its time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from containai.errors import ContainaiError
+
+MINIMAL_ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A child that has ended."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def said(self) -> str:
+        """What it printed on standard error, fit for a message."""
+        return self.stderr.decode(errors="replace").strip()
+
+
+def run(
+    argv: Sequence[str | bytes | Path],
+    *,
+    env: Mapping[str, str] = MINIMAL_ENVIRONMENT,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    timeout_s: float = 60.0,
+) -> Completed:
+    """Run a child to its end.
+
+    Raises:
+        ContainaiError: It could not be started (``process.missing``) or took too long (``process.timeout``).
+    """
+    try:
+        done = subprocess.run(
+            argv, env=dict(env), input=stdin, cwd=cwd, timeout=timeout_s, capture_output=True, check=False
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise ContainaiError(
+            f"{_name(argv)} did not finish within {timeout_s:g} s", code="process.timeout"
+        ) from expired
+    except OSError as error:
+        raise ContainaiError(
+            f"cannot run {_name(argv)}", code="process.missing", details=str(error)
+        ) from error
+    return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def spawn(
+    argv: Sequence[str | bytes | Path],
+    *,
+    env: Mapping[str, str] = MINIMAL_ENVIRONMENT,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+    new_session: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a child and return at once.
+
+    Raises:
+        ContainaiError: It could not be started (``process.missing``).
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            env=dict(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(pass_fds),
+            start_new_session=new_session,
+        )
+    except OSError as error:
+        raise ContainaiError(
+            f"cannot run {_name(argv)}", code="process.missing", details=str(error)
+        ) from error
+
+
+def _name(argv: Sequence[str | bytes | Path]) -> str:
+    first = argv[0]
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)

@@ -1,0 +1,136 @@
+"""The plan of one session: everything that will be made, decided before anything is made.
+
+A plan is pure data. It names secrets and variables, and never holds their values; its digest
+(``plan_sha256``) is therefore safe to log and to show to the agent (A1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path, PurePosixPath
+
+from containai.policy.digest import sha256_of
+from containai.policy.model import Policy
+
+AGENT_UID = 1000  # Source: I1
+AGENT_USER = "agentuser"
+HOME = PurePosixPath("/home/agentuser")
+WORKSPACE = PurePosixPath("/workspace")
+PROXY_PORT = 3128
+RETURN_PORT = 9418
+RETURN_URL = f"git://127.0.0.1:{RETURN_PORT}/return.git"
+REMOTE_NAME = "local"
+
+
+class MountKind(Enum):
+    """What stands at a path of the container."""
+
+    READ_ONLY = "ro"  # a host path, read-only
+    WRITABLE = "rw"  # a host path that belongs to the session alone
+    TMPFS = "tmpfs"  # empty, in memory, writable
+    SYMLINK = "symlink"  # a link; ``source`` is its target
+    DATA = "data"  # a read-only file in memory with the bytes of ``StagedFile``
+    MASK = "mask"  # an empty read-only file over one of the kernel's
+    DEVICES = "dev"  # a minimal /dev
+    PROC = "proc"  # the container's own /proc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One entry of the container's file system, in mounting order."""
+
+    kind: MountKind
+    target: PurePosixPath
+    source: str = ""
+    size_bytes: int = 0
+    mode: int = 0o755
+
+
+class FileOrigin(Enum):
+    """Where the bytes of a file in the container come from."""
+
+    TEXT = "text"  # the plan itself: configuration that is not secret
+    HOST = "host"  # a file of the host, read at creation: a credential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedFile:
+    """A file that the container finds in its tmpfs.
+
+    Attributes:
+        target: Its path inside.
+        origin: Whether ``content`` is the text itself or the host path to read it from.
+        read_only: Whether it is a mount that nobody inside can change or replace.
+    """
+
+    target: PurePosixPath
+    origin: FileOrigin
+    content: str
+    read_only: bool = True
+    mode: int = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The repository and the commit that a session starts from.
+
+    Attributes:
+        toplevel: The user's working tree. Never written, never mounted.
+        git_dir: The common git directory.
+        base_commit: Full hash of the commit the agent starts on.
+        described: How the user would name it: a branch, or the abbreviated commit.
+        depth: Commits of history that the agent sees; 0 is the branch's whole history.
+        notes: What the copy leaves out (uncommitted changes, submodules, LFS content).
+    """
+
+    toplevel: Path
+    git_dir: Path
+    base_commit: str
+    described: str
+    depth: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The kernel's user for this session's processes, seen from the host.
+
+    As root a session gets a user of its own; an ordinary user's session runs as himself.
+    """
+
+    agent_uid: int
+    agent_gid: int
+    proxy_uid: int
+    proxy_gid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPlan:
+    """The frozen description of a session."""
+
+    session_id: str
+    name: str
+    agent: str
+    engine: str
+    source: Source
+    branch: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    passed_variables: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    files: tuple[StagedFile, ...]
+    identity: Identity
+    policy: Policy
+    push: bool = True
+    timeout_s: float | None = None
+
+    @property
+    def policy_sha256(self) -> str:
+        """Digest of the policy alone: equal for two sessions that may do the same."""
+        return sha256_of(self.policy)
+
+    @property
+    def plan_sha256(self) -> str:
+        """Digest of the whole plan (``config_sha256`` of the contract, A1)."""
+        return sha256_of(self)

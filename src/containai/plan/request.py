@@ -1,0 +1,31 @@
+"""What the user asked for, as parsed from the command line. No decision has been made yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from containai.policy.model import CredentialMode, LocalService, NetworkMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """One ``containai run``. None means: not said, the configuration or the default decides."""
+
+    source: Path
+    agent: str
+    command: tuple[str, ...] = ()
+    prompt: str | None = None
+    engine: str = "auto"
+    branch: str | None = None
+    name: str | None = None
+    replace_branch: bool = False
+    network: NetworkMode | None = None
+    domains: tuple[str, ...] | None = None
+    local_services: tuple[LocalService, ...] = ()
+    credentials: CredentialMode | None = None
+    passed_variables: tuple[str, ...] = ()
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    timeout_s: float | None = None
+    push: bool = True

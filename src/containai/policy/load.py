@@ -1,0 +1,166 @@
+"""Configuration files, read strictly: what is not known is an error. Parsing is PURE; ``load_user`` reads a file.
+
+Two files have the same form and different rights:
+
+    the user's file         every table below
+    the repository's file   ``network``, ``limits`` and ``mcp_servers`` only, and only to narrow (``narrow.py``)
+
+    [network]       mode = "squid"|"restricted"|"none"    domains = ["api.example.org", "*.example.org"]
+    [limits]        cpus = 2    memory = "4g"    pids = 1024    timeout_s = 3600
+    [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"
+    [mcp_servers.NAME]   command, args, env, cwd   or   url, bearer_token_env_var
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from containai.errors import PolicyError
+from containai.policy.domains import parse_patterns
+from containai.policy.mcp import McpServer, parse_mcp_servers
+from containai.policy.model import PIDS_MAX, CredentialMode, NetworkMode
+from containai.policy.sizes import MAX_CPUS, MIN_CPUS, MIN_PIDS, parse_cpus, parse_size
+from containai.policy.tables import Origin, Table
+
+_Raw = TypeVar("_Raw")
+_Parsed = TypeVar("_Parsed")
+
+MAX_FILE_BYTES = 256 * 1024
+MAX_TIMEOUT_S = 366 * 24 * 3600.0
+ENGINES = ("auto", "embedded", "docker", "kubernetes")
+
+_REPOSITORY_TABLES = ("network", "limits", "mcp_servers")
+_USER_TABLES = (*_REPOSITORY_TABLES, "session")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What one file says. None is "says nothing".
+
+    Attributes:
+        origin: The file, as messages name it; empty when there is none.
+        notes: What the file says that has no effect yet, for the user to read.
+    """
+
+    origin: str = ""
+    mode: NetworkMode | None = None
+    domains: tuple[str, ...] | None = None
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    pids_max: int | None = None
+    timeout_s: float | None = None
+    credentials: CredentialMode | None = None
+    engine: str | None = None
+    mcp_servers: tuple[McpServer, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+NO_CONFIG = Config()
+
+
+def load_user(path: Path) -> Config:
+    """Read the user's file; a missing one says nothing.
+
+    Raises:
+        PolicyError: ``policy.unreadable``, ``policy.unsafe-file``, or what ``parse_user`` raises.
+    """
+    try:
+        with open(path, "rb") as file:
+            others_write = os.fstat(file.fileno()).st_mode & stat.S_IWOTH
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return NO_CONFIG
+    except OSError as error:
+        raise PolicyError(
+            f"{path} cannot be read", code="policy.unreadable", details=str(error), remedy=[f"ls -l {path}"]
+        ) from error
+    if others_write:
+        raise PolicyError(
+            f"{path} can be written by every user of this machine",
+            code="policy.unsafe-file",
+            details="it decides what agents may do",
+            remedy=[f"chmod o-w {path}"],
+        )
+    return parse_user(content, str(path))
+
+
+def parse_user(content: bytes, origin: str) -> Config:
+    """Parse the user's file.
+
+    Raises:
+        PolicyError: ``policy.invalid`` (the message names file and key), ``policy.domains``, ``policy.size``.
+    """
+    return _parse(content, Origin(name=origin, tables=_USER_TABLES))
+
+
+def parse_repository(content: bytes | None, origin: str = "config.toml of the repository") -> Config:
+    """Parse the repository's file; None when the commit has none.
+
+    Trust: hostile. The caller hands in the blob of the base commit, never a file of the working tree.
+
+    Raises:
+        PolicyError: As ``parse_user``.
+    """
+    return _parse(content, Origin(name=origin, tables=_REPOSITORY_TABLES)) if content is not None else NO_CONFIG
+
+
+def _parse(content: bytes, origin: Origin) -> Config:
+    root = Table(origin=origin, path="", values=_decode(content, origin.name))
+    root.only(*origin.tables)
+    network, limits, session = root.table("network"), root.table("limits"), root.table("session")
+    network.only("mode", "domains")
+    limits.only("cpus", "memory", "pids", "timeout_s")
+    session.only("credentials", "engine")
+    servers = parse_mcp_servers(root.table("mcp_servers"))
+    return Config(
+        origin=origin.name,
+        mode=network.choice("mode", NetworkMode),
+        domains=_named(network, "domains", network.strings("domains"), parse_patterns),
+        cpus=_named(limits, "cpus", limits.number("cpus", MIN_CPUS, MAX_CPUS), parse_cpus),
+        memory_bytes=_named(limits, "memory", limits.size("memory"), parse_size),
+        pids_max=limits.integer("pids", MIN_PIDS, PIDS_MAX),
+        timeout_s=limits.number("timeout_s", 1.0, MAX_TIMEOUT_S),
+        credentials=session.choice("credentials", CredentialMode),
+        engine=session.one_of("engine", ENGINES),
+        mcp_servers=servers,
+        notes=_notes(servers, origin.name),
+    )
+
+
+def _decode(content: bytes, origin: str) -> Mapping[str, Any]:
+    import tomllib  # noqa: PLC0415  9 ms, and most repositories have no file
+
+    if len(content) > MAX_FILE_BYTES:
+        raise PolicyError(f"{origin} is larger than {MAX_FILE_BYTES // 1024} KiB")
+    try:
+        return tomllib.loads(content.decode())
+    except RecursionError as error:
+        raise PolicyError(f"{origin} is nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise PolicyError(
+            f"{origin} is not valid TOML", details=ascii(str(error))[1:-1], remedy=["correct the file at that place"]
+        ) from error
+
+
+def _named(table: Table, key: str, value: _Raw | None, parse: Callable[[_Raw], _Parsed]) -> _Parsed | None:
+    """Parse a value with an error that names file and key."""
+    if value is None:
+        return None
+    try:
+        return parse(value)
+    except PolicyError as error:
+        raise PolicyError(
+            f"{table.where(key)}: {error.summary}", code=error.code, details=error.details, remedy=error.remedy
+        ) from error
+
+
+def _notes(servers: tuple[McpServer, ...], origin: str) -> tuple[str, ...]:
+    if not servers:
+        return ()
+    names = ", ".join(server.name for server in servers)
+    return (f"{origin}: MCP servers are not used in this version: {names}",)

@@ -1,0 +1,70 @@
+"""From the plan to the three containers of a session. PURE.
+
+    prepare   clones the branch into the empty workspace
+    agent     runs the agent, supervised, with its network and credentials
+    finish    commits what the agent left and pushes it
+
+``prepare`` and ``finish`` run our own git commands on what may be a hostile repository: same guards,
+no network but the return port, no credential, no variable of the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from containai.engine.protocol import ContainerSpec
+from containai.plan.model import HOME, PROXY_PORT, RETURN_PORT, WORKSPACE, SessionPlan
+from containai.policy.model import NetworkMode
+
+HOSTNAME = "containai"
+_HOUSEKEEPING_ENVIRONMENT = {
+    "HOME": str(HOME),
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+
+
+def listener_ports(plan: SessionPlan) -> tuple[int, ...]:
+    """Ports that the agent finds served on its loopback: git, the proxy, then each local service."""
+    network = plan.policy.network
+    proxy = () if network.mode is NetworkMode.NONE else (PROXY_PORT,)
+    return (RETURN_PORT, *proxy, *(service.port for service in network.local_services))
+
+
+def render_agent(plan: SessionPlan, passed: Mapping[str, str]) -> ContainerSpec:
+    """The agent's container.
+
+    Args:
+        passed: Values of the variables that the user named with ``--env``; secret.
+    """
+    digest = {"CONTAINAI_SESSION_CONFIG_SHA256": plan.plan_sha256}  # Source: A1
+    return ContainerSpec(
+        label="agent",
+        session_id=plan.session_id,
+        hostname=HOSTNAME,
+        command=plan.command,
+        environment={**dict(plan.environment), **digest, **passed},
+        working_directory=WORKSPACE,
+        mounts=plan.mounts,
+        files=plan.files,
+        identity=plan.identity,
+        limits=plan.policy.limits,
+        listeners=listener_ports(plan),
+        supervised=True,
+    )
+
+
+def render_housekeeping(plan: SessionPlan, label: str, command: tuple[str, ...]) -> ContainerSpec:
+    """The container that prepares the workspace or finishes it."""
+    return replace(
+        render_agent(plan, {}),
+        label=label,
+        command=command,
+        environment=_HOUSEKEEPING_ENVIRONMENT,
+        files=tuple(file for file in plan.files if file.target.is_relative_to("/etc")),
+        listeners=(RETURN_PORT,),
+        supervised=False,
+    )

@@ -1,0 +1,141 @@
+"""Everything that is found out and decided before anything of a session is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from containai.agents.load import load_adapter
+from containai.agents.model import Adapter, Program
+from containai.agents.resolve import resolve_files, resolve_program
+from containai.engine.embedded.engine import Tools
+from containai.errors import EngineError
+from containai.host.layout import HostLayout, read_layout
+from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
+from containai.plan.model import Identity, Source, StagedFile
+from containai.plan.request import RunRequest
+from containai.policy.load import load_user, parse_repository
+from containai.policy.model import NetworkMode
+from containai.policy.narrow import Flags, Narrowed, narrow
+from containai.preflight.facts import Facts, collect_facts
+from containai.preflight.report import refuse_if_needed
+from containai.session.identity import choose_identity
+from containai.workspace.committed import read_committed_file
+from containai.workspace.source import resolve_source
+
+REPOSITORY_CONFIG = "config.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The user's side of a launch: where things are, and the values of variables to pass."""
+
+    home: Path
+    search_path: str
+    state_dir: Path
+    config_file: Path
+    terminal_type: str
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """All that the plan is built from."""
+
+    source: Source
+    adapter: Adapter
+    program: Program | None
+    files: tuple[StagedFile, ...]
+    narrowed: Narrowed
+    layout: HostLayout
+    identity: Identity
+    facts: Facts
+    notes: tuple[str, ...]
+
+
+def decide(request: RunRequest, host: Host) -> Decided:
+    """Resolve the request against the host, in the order of P1: host checks first.
+
+    Raises:
+        ContainaiError: Anything that makes a launch impossible or unsafe.
+    """
+    _require_engine(request.engine)
+    adapter = load_adapter(request.agent)
+    source = resolve_source(request.source, user=host.variables, state_dir=host.state_dir)
+    identity = choose_identity()
+    narrowed = narrow(
+        load_user(host.config_file),
+        parse_repository(read_committed_file(source, REPOSITORY_CONFIG)),
+        Flags(
+            mode=request.network,
+            domains=request.domains,
+            local_services=request.local_services,
+            cpus=request.cpus,
+            memory_bytes=request.memory_bytes,
+            timeout_s=request.timeout_s,
+            credentials=request.credentials,
+        ),
+        api_hosts=adapter.api_hosts,
+    )
+    _require_engine(narrowed.engine)
+    facts = collect_facts(
+        identity=identity,
+        state_dir=host.state_dir,
+        with_proxy=narrowed.policy.network.mode is not NetworkMode.NONE,
+    )
+    refuse_if_needed(facts, "embedded")
+    program = None if request.command else resolve_program(adapter, host.search_path, host.home)
+    files = resolve_files(adapter, host.home, narrowed.policy.credentials)
+    return Decided(
+        source=source,
+        adapter=adapter,
+        program=program,
+        files=files,
+        narrowed=narrowed,
+        layout=read_layout(ETC_ALLOWED, PROC_MASKED),
+        identity=identity,
+        facts=facts,
+        notes=(*narrowed.notes, *source.notes, *_credential_notes(adapter, files)),
+    )
+
+
+def _require_engine(name: str) -> None:
+    """Only the embedded engine exists in this version; a named one is never replaced by another."""
+    if name not in ("auto", "embedded"):
+        raise EngineError(
+            f"the engine {name} is not part of this version",
+            code="engine.unavailable",
+            remedy=["containai run --engine embedded ...", f"containai doctor --engine {name}"],
+        )
+
+
+def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[str, ...]:
+    from_host = [file for file in files if file.is_credential]
+    if not from_host:
+        return ()
+    return (f"{adapter.title} can read the credentials that it gets (mode mount): they cannot be changed, but copied",)
+
+
+def native_file(name: str) -> Path:
+    """A file that the package's build compiled."""
+    return Path(str(resources.files("containai") / "_native" / name))
+
+
+def embedded_tools(facts: Facts) -> Tools:
+    """The engine's tools, from what preflight found."""
+    return Tools(
+        bwrap=facts.bwrap.path,
+        shim=native_file("containai-shim"),
+        agent_filter=native_file("agent.bpf").read_bytes(),
+        housekeeping_filter=native_file("housekeeping.bpf").read_bytes(),
+        landlock_abi=facts.landlock_abi,
+        apparmor_profile=facts.apparmor_profile,
+        delegation=facts.delegation,
+    )
+
+
+def passed_values(names: tuple[str, ...], variables: Mapping[str, str]) -> dict[str, str]:
+    """The values of the variables that the user passes on."""
+    return {name: variables[name] for name in names}

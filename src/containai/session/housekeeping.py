@@ -1,0 +1,102 @@
+"""The two short containers around the agent's: one clones the workspace, one brings the work out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass
+
+from containai.audit.writer import EventLog
+from containai.engine.embedded.engine import EmbeddedEngine
+from containai.engine.protocol import Container, ContainerSpec, Stdio
+from containai.engine.verify import find_drift
+from containai.errors import DriftError, WorkspaceError
+from containai.git_return.quarantine import Quarantine
+from containai.git_return.server import ReturnServer
+from containai.host.clock import monotonic_s
+
+_MAX_OUTPUT_BYTES = 256 * 1024
+_CHUNK = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chore:
+    """What a housekeeping container did.
+
+    Trust: ``output`` was written inside and may be the agent's making; show it only sanitised.
+    """
+
+    status: int
+    output: bytes
+
+
+def create_verified(engine: EmbeddedEngine, spec: ContainerSpec, stdio: Stdio) -> Container:
+    """Create a container and read its guards back (I11).
+
+    Raises:
+        DriftError: It is not what was planned; it has been destroyed.
+    """
+    container = engine.create(spec, stdio)
+    try:
+        drift = find_drift(spec, container.inspect(), engine.expectation)
+        if drift:
+            raise DriftError(
+                "the container differs from its plan, and was destroyed",
+                details="\n".join(drift),
+                remedy=["containai doctor"],
+            )
+    except BaseException:
+        container.destroy()
+        raise
+    return container
+
+
+def run_chore(
+    engine: EmbeddedEngine, spec: ContainerSpec, quarantine: Quarantine, log: EventLog, timeout_s: float
+) -> Chore:
+    """Run one housekeeping container to its end.
+
+    Raises:
+        WorkspaceError: It took longer than ``timeout_s``.
+    """
+    with contextlib.ExitStack() as undo:
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        undo.callback(os.close, stdin)
+        read, write = os.pipe()
+        if os.geteuid() == 0:
+            os.fchown(write, spec.identity.agent_uid, -1)
+        collected = _Collector(read)
+        try:
+            container = create_verified(engine, spec, Stdio(stdin=stdin, stdout=write, stderr=write))
+        finally:
+            os.close(write)
+        undo.callback(container.destroy)
+        server = ReturnServer(container.listeners[0], quarantine, log)
+        undo.callback(server.stop)
+        server.start()
+        container.start()
+        result = container.wait(monotonic_s() + timeout_s)
+    output = collected.result()
+    if result is None:
+        raise WorkspaceError(f"the {spec.label} step took longer than {timeout_s:g} s", code="workspace.timeout")
+    return Chore(status=result.status, output=output)
+
+
+class _Collector:
+    """Reads a pipe to its end, keeping a bounded beginning."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, daemon=True, name="chore-output")
+        self._thread.start()
+
+    def _read(self) -> None:
+        with os.fdopen(self._fd, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(_CHUNK):
+                self._kept = (self._kept + chunk)[:_MAX_OUTPUT_BYTES]
+
+    def result(self) -> bytes:
+        self._thread.join(5.0)
+        return self._kept

@@ -1,0 +1,109 @@
+"""A session that exists on disk and in the host repository: directory, branch, plan, log, quarantine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+from containai.audit.writer import EventLog, Kind
+from containai.errors import WorkspaceError
+from containai.git_return.quarantine import Quarantine, create_quarantine
+from containai.host.clock import now_rfc3339
+from containai.plan.build import build_plan
+from containai.plan.model import SessionPlan
+from containai.plan.request import RunRequest
+from containai.session.decide import Decided, Host
+from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.workspace.branch import release_branch, reserve_branch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """What every later stage works on."""
+
+    directory: SessionDir
+    plan: SessionPlan
+    log: EventLog
+    quarantine: Quarantine
+
+
+def open_session(
+    request: RunRequest, decided: Decided, host: Host, always: contextlib.ExitStack, undo: contextlib.ExitStack
+) -> OpenSession:
+    """Make the session.
+
+    Args:
+        always: Gets what must be closed however the session ends.
+        undo: Gets what must be taken back when the agent does not come to run.
+    """
+    source, identity = decided.source, decided.identity
+    directory = SessionStore(host.state_dir).create()
+    always.callback(directory.unlock)
+    undo.callback(directory.remove)
+    try:
+        for path in (directory.workspace, directory.egress):
+            path.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(directory.workspace, identity.agent_uid, identity.agent_gid)
+    except OSError as error:
+        raise WorkspaceError("the workspace cannot be made", code="workspace.make", details=str(error)) from error
+
+    branch = reserve_branch(source, decided.adapter.name, request.branch, request.replace_branch)
+    undo.callback(release_branch, source, branch, source.base_commit)
+    plan = build_plan(
+        request=request,
+        adapter=decided.adapter,
+        program=decided.program,
+        files=decided.files,
+        source=source,
+        branch=branch,
+        narrowed=decided.narrowed,
+        layout=decided.layout,
+        identity=identity,
+        session_id=directory.id,
+        workspace=directory.workspace,
+        terminal_type=host.terminal_type,
+    )
+    directory.write(
+        SessionRecord(
+            id=directory.id,
+            name=plan.name,
+            agent=plan.agent,
+            engine=plan.engine,
+            repository=os.fspath(source.toplevel),
+            git_dir=os.fspath(source.git_dir),
+            base_commit=source.base_commit,
+            branch=branch,
+            created=now_rfc3339(),
+            phase=Phase.CREATING,
+            agent_uid=identity.agent_uid,
+            agent_gid=identity.agent_gid,
+            push=plan.push,
+        )
+    )
+    log = EventLog(directory.events_path, directory.id)
+    always.callback(log.close)
+    log.append(
+        Kind.SESSION,
+        "session-config",
+        name=plan.name,
+        agent=plan.agent,
+        engine=plan.engine,
+        repository=os.fspath(source.toplevel),
+        head=source.base_commit,
+        branch=branch,
+        command=list(plan.command),
+        passed_variables=list(plan.passed_variables),
+        network=plan.policy.network.mode.value,
+        domains=list(plan.policy.network.domains),
+        local_services=[str(service) for service in plan.policy.network.local_services],
+        config_sha256=plan.plan_sha256,
+        policy_sha256=plan.policy_sha256,
+    )
+    return OpenSession(
+        directory=directory,
+        plan=plan,
+        log=log,
+        quarantine=create_quarantine(directory.quarantine, source, branch),
+    )

@@ -1,0 +1,130 @@
+"""Finish what an interruption left: return the work of dead sessions, remove their traces."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from containai.audit.writer import EventLog, Kind
+from containai.engine.embedded.engine import EmbeddedEngine
+from containai.errors import ContainaiError, StateError
+from containai.git_return.quarantine import create_quarantine, open_quarantine
+from containai.host import cgroups
+from containai.host.layout import read_layout
+from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED, account_files, plan_mounts
+from containai.plan.model import Identity, SessionPlan, Source
+from containai.policy.model import Limits, Policy
+from containai.preflight.facts import collect_facts
+from containai.preflight.report import refuse_if_needed
+from containai.session.decide import embedded_tools
+from containai.session.returning import bring_home, settle
+from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.workspace.branch import claim_branch, release_branch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What became of one interrupted session."""
+
+    session: str
+    branch: str
+    commits: tuple[str, ...] = ()
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
+    """Recover one named session, or every session that needs it.
+
+    A session whose work was kept on purpose (``--no-push``) is returned only when it is named.
+
+    Raises:
+        StateError: The named session still runs.
+    """
+    store = SessionStore(state_dir)
+    sessions = [store.find(wanted)] if wanted is not None else list(store.all())
+    for directory in sessions:
+        record = directory.read()
+        needed = record.phase is not Phase.ENDED and (wanted is not None or record.push or record.phase is not Phase.UNRETURNED)
+        if not needed:
+            continue
+        if not directory.lock():
+            if wanted is not None:
+                raise StateError(f"session {record.id} is running", code="state.running")
+            continue
+        try:
+            yield _recover(directory, record, state_dir)
+        except ContainaiError as error:
+            yield Recovered(
+                session=record.id, branch=record.branch, problem=" ".join(filter(None, (error.summary, error.details)))
+            )
+        finally:
+            directory.unlock()
+
+
+def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> Recovered:
+    for group in cgroups.find_leftovers({record.id}):
+        group.kill()
+        group.destroy()
+    source = Source(
+        toplevel=Path(record.repository),
+        git_dir=Path(record.git_dir),
+        base_commit=record.base_commit,
+        described=record.branch,
+    )
+    if record.phase is Phase.CREATING:  # the agent never ran
+        claim_branch(source, record.branch)
+        release_branch(source, record.branch, record.base_commit)
+        directory.remove()
+        return Recovered(session=record.id, branch=record.branch)
+    identity = Identity(
+        agent_uid=record.agent_uid, agent_gid=record.agent_gid, proxy_uid=record.agent_uid, proxy_gid=record.agent_gid
+    )
+    facts = collect_facts(identity=identity, state_dir=state_dir, with_proxy=False)
+    refuse_if_needed(facts, "embedded")
+    plan = _housekeeping_plan(directory, record, source, identity)
+    with contextlib.ExitStack() as held:
+        log = EventLog(directory.events_path, record.id)
+        held.callback(log.close)
+        log.append(Kind.SESSION, "recovered", phase=record.phase.value)
+        quarantine = (
+            open_quarantine(directory.quarantine, record.branch, record.base_commit)
+            if directory.quarantine.exists()
+            else create_quarantine(directory.quarantine, source, record.branch)
+        )
+        claim_branch(source, record.branch)
+        engine = EmbeddedEngine(embedded_tools(facts), directory.path)
+        brought = bring_home(engine, directory, plan, quarantine, log)
+        log.append(Kind.SESSION, "session-end", status=record.exit_code)
+        settle(directory, brought, record.exit_code)
+    return Recovered(
+        session=record.id, branch=brought.branch, commits=brought.commits, problem=brought.problem, notes=brought.notes
+    )
+
+
+def _housekeeping_plan(
+    directory: SessionDir, record: SessionRecord, source: Source, identity: Identity
+) -> SessionPlan:
+    limits = Limits()
+    return SessionPlan(
+        session_id=record.id,
+        name=record.name,
+        agent=record.agent,
+        engine=record.engine,
+        source=source,
+        branch=record.branch,
+        command=(),
+        environment=(),
+        passed_variables=(),
+        mounts=plan_mounts(read_layout(ETC_ALLOWED, PROC_MASKED), directory.workspace, (), limits.tmpfs_bytes),
+        files=account_files(),
+        identity=identity,
+        policy=Policy(limits=limits),
+    )

@@ -1,0 +1,17 @@
+"""What a session tells its user while it runs; the printing is the command line's."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from containai.plan.model import SessionPlan
+
+
+class Reporter(Protocol):
+    """Receives progress."""
+
+    def starting(self, plan: SessionPlan, notes: tuple[str, ...]) -> None:
+        """Just before the agent's first instruction."""
+
+    def progress(self, text: str) -> None:
+        """Something that may take a while."""

@@ -1,0 +1,53 @@
+"""Signals that end a session: noted by a handler, acted on where the launcher waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from containai.errors import ContainaiError
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(ContainaiError):
+    """The user ended the launch before the agent had started."""
+
+    default_code = "session.interrupted"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name} before the agent started")
+        self.exit_status = 128 + number
+
+
+class EndingSignals:
+    """Collects SIGINT, SIGTERM and SIGHUP (a dead terminal) from construction on."""
+
+    def __init__(self) -> None:
+        self.wake_fd, self._write_fd = os.pipe()
+        os.set_blocking(self.wake_fd, False)
+        os.set_blocking(self._write_fd, False)
+        for number in ENDING:
+            signal.signal(number, self._note)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        os.write(self._write_fd, bytes((number,)))
+
+    def take(self) -> int | None:
+        """The oldest signal not yet taken."""
+        try:
+            return os.read(self.wake_fd, 1)[0]
+        except BlockingIOError:
+            return None
+
+    def stop_if_raised(self) -> None:
+        """Give up the launch when the user asked for it.
+
+        Raises:
+            Interrupted: A signal came.
+        """
+        number = self.take()
+        if number is not None:
+            raise Interrupted(number)

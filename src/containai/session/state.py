@@ -1,0 +1,212 @@
+"""Sessions on disk: one directory each, a record written atomically, a lock held while a launcher lives.
+
+    <state>/sessions/<id>/
+        record.json     what the session is and how far it came
+        lock            locked by the launcher; free when the launcher is gone
+        events.jsonl    the event log
+        egress/         the proxy's files
+        return.git/     the quarantine repository
+        workspace/      the agent's copy; the only directory that the container writes
+
+Directories carry no secret and the log is 0600. As root the directories can be walked (not listed)
+by the session's own user, who must reach its workspace.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from containai.errors import NotFoundError, StateError
+
+_WALKABLE, _PRIVATE = 0o711, 0o700
+
+
+class Phase(Enum):
+    """How far a session has come."""
+
+    CREATING = "creating"
+    RUNNING = "running"
+    RETURNING = "returning"
+    ENDED = "ended"
+    UNRETURNED = "unreturned"  # its work is kept in the session's directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """What is known about a session; everything ``recover`` needs."""
+
+    id: str
+    name: str
+    agent: str
+    engine: str
+    repository: str
+    git_dir: str
+    base_commit: str
+    branch: str
+    created: str
+    phase: Phase = Phase.CREATING
+    agent_uid: int
+    agent_gid: int
+    push: bool = True
+    exit_code: int | None = None
+    commits: tuple[str, ...] = ()
+    note: str = ""
+
+
+class SessionDir:
+    """The directory of one session."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+        self.record_path = path / "record.json"
+        self.events_path = path / "events.jsonl"
+        self.workspace = path / "workspace"
+        self.quarantine = path / "return.git"
+        self.egress = path / "egress"
+        self._lock_fd = -1
+
+    def lock(self) -> bool:
+        """Take the session's lock; False when a living launcher holds it."""
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._lock_fd = fd
+        return True
+
+    def unlock(self) -> None:
+        """Give the lock back. Idempotent."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a launcher works on this session now."""
+        if not self.lock():
+            return True
+        self.unlock()
+        return False
+
+    def write(self, record: SessionRecord) -> None:
+        """Replace the record, atomically."""
+        data = asdict(record) | {"phase": record.phase.value}
+        temporary = self.record_path.with_suffix(".new")
+        try:
+            with open(temporary, "w", opener=_private) as file:
+                json.dump(data, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.record_path)
+        except OSError as error:
+            raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
+
+    def read(self) -> SessionRecord:
+        """Read the record.
+
+        Raises:
+            StateError: It is missing or damaged.
+        """
+        try:
+            data: dict[str, Any] = json.loads(self.record_path.read_text())
+            return SessionRecord(**(data | {"phase": Phase(data["phase"]), "commits": tuple(data["commits"])}))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StateError(
+                "the session record cannot be read", code="state.record", details=f"{self.path}: {error}"
+            ) from error
+
+    def update(self, **changes: Any) -> SessionRecord:
+        """Change some fields of the record."""
+        record = replace(self.read(), **changes)
+        self.write(record)
+        return record
+
+    def remove_workspace(self) -> None:
+        """Delete the agent's copy and everything else that only a running session needs."""
+        for path in (self.workspace, self.quarantine, self.egress, self.path / "stage"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the whole session. Idempotent."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class SessionStore:
+    """All sessions below one state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.root = state_dir / "sessions"
+
+    def create(self) -> SessionDir:
+        """Make the directory of a new session, locked.
+
+        Raises:
+            StateError: The state directory cannot be written.
+        """
+        mode = _WALKABLE if os.geteuid() == 0 else _PRIVATE
+        try:
+            _make_directory(self.root.parent, mode)
+            _make_directory(self.root, mode)
+            path = self.root / secrets.token_hex(6)
+            path.mkdir(mode=_PRIVATE)
+            path.chmod(mode)
+        except OSError as error:
+            raise StateError(
+                "the state directory cannot be written",
+                code="state.unwritable",
+                details=str(error),
+                remedy=[f"make {self.root.parent} writable, or set XDG_STATE_HOME to a directory that is"],
+            ) from error
+        session = SessionDir(path)
+        session.lock()
+        return session
+
+    def all(self) -> Iterator[SessionDir]:
+        """Every session that has a record, oldest first."""
+        with suppress(FileNotFoundError):
+            for path in sorted(self.root.iterdir(), key=lambda entry: entry.stat().st_mtime):
+                if (path / "record.json").exists():
+                    yield SessionDir(path)
+
+    def find(self, wanted: str) -> SessionDir:
+        """The session with this id (or a unique beginning of it), name or branch; of several, the newest.
+
+        Raises:
+            NotFoundError: There is none, or a beginning fits several.
+        """
+        sessions = [(session, session.read()) for session in self.all()]
+        exact = [s for s, r in sessions if wanted in (r.id, r.name, r.branch)]
+        if exact:
+            return exact[-1]
+        begun = [s for s, r in sessions if r.id.startswith(wanted)]
+        if len(begun) != 1:
+            raise NotFoundError(
+                f"no session {wanted!r}" if not begun else f"{wanted!r} fits {len(begun)} sessions",
+                remedy=["containai list"],
+            )
+        return begun[0]
+
+
+def _make_directory(path: Path, mode: int) -> None:
+    if not path.is_dir():
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        path.chmod(mode)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+

@@ -1,0 +1,101 @@
+"""The two scripts that run inside the container around the agent: their command lines, and what they report.
+
+Both are data of this package, handed to ``/bin/sh -c`` as text: nothing has to be staged, and a container
+without our package can run them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from containai.plan.model import RETURN_URL, WORKSPACE, Source
+
+_DATA = Path(__file__).parent.parent / "data"
+_PREFIX = "containai-finish "
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_MAX_NOTES = 20
+_MAX_NOTE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishReport:
+    """What ``finish`` says that it did.
+
+    Attributes:
+        result: The commit that the workspace came to; empty when it did not say. The quarantine's ref, not this,
+            is what was returned.
+        committed: Files that were not committed when the agent ended.
+        failed: Why nothing could be pushed; empty when it could.
+        notes: Sentences for the user, sanitised.
+    """
+
+    result: str = ""
+    committed: int = 0
+    failed: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def agent_email(agent: str) -> str:
+    """The address that stands in the agent's commits; no such domain can exist. Source: RFC 2606."""
+    return f"{agent}@containai.invalid"
+
+
+def prepare_command(
+    *,
+    source: Source,
+    branch: str,
+    agent: str,
+    url: str = RETURN_URL,
+    directory: PurePosixPath = WORKSPACE,
+) -> tuple[str, ...]:
+    """Clone ``branch`` from ``url`` into the empty ``directory``, ready for the agent to commit and push."""
+    return _command("prepare.sh", url, branch, str(source.depth), agent, agent_email(agent), str(directory))
+
+
+def finish_command(
+    *,
+    source: Source,
+    branch: str,
+    agent: str,
+    session_id: str,
+    url: str = RETURN_URL,
+    directory: PurePosixPath = WORKSPACE,
+) -> tuple[str, ...]:
+    """Commit what is left in ``directory`` and push it to ``branch`` at ``url``."""
+    arguments = (url, branch, source.base_commit, session_id, agent, agent_email(agent), str(directory))
+    return _command("finish.sh", *arguments)
+
+
+def parse_finish_output(output: bytes) -> FinishReport:
+    """Read what ``finish`` printed; whatever is not of its form is passed over.
+
+    Trust: file names, branch names and git's own messages in it are the agent's making.
+    """
+    result, failed, committed = "", "", 0
+    notes: list[str] = []
+    for line in output.decode(errors="replace").splitlines():
+        if not line.startswith(_PREFIX):
+            continue
+        key, _, text = line.removeprefix(_PREFIX).partition(" ")
+        if key == "result" and _COMMIT.fullmatch(text):
+            result = text
+        elif key == "committed" and text.isascii() and text.isdigit() and len(text) < 10:
+            committed = int(text)
+        elif key == "failed":
+            failed = sanitised(text) or "git gave no reason"
+        elif key == "note" and len(notes) < _MAX_NOTES:
+            notes.append(sanitised(text))
+    return FinishReport(result=result, committed=committed, failed=failed, notes=tuple(notes))
+
+
+def sanitised(text: str) -> str:
+    """``text`` fit for a terminal: no control, format or bidirectional character, and not long (W4)."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return shown if len(shown) <= _MAX_NOTE else shown[: _MAX_NOTE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _command(script: str, *arguments: str) -> tuple[str, ...]:
+    text = (_DATA / script).read_text(encoding="utf-8")
+    return ("/bin/sh", "-c", text, f"containai-{script.removesuffix('.sh')}", *arguments)

@@ -1,0 +1,85 @@
+"""What this machine has, by name, for ``@pytest.mark.needs("name", ...)``.
+
+A probe looks at the world, never at a variable, so that nobody can switch tests off. It is asked once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _runs(*argv: str, timeout_s: float = 20) -> bool:
+    if shutil.which(argv[0]) is None:
+        return False
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _apparmor() -> bool:
+    return _read("/sys/module/apparmor/parameters/enabled") == "Y"
+
+
+def _landlock() -> bool:
+    # The kernel's own answer: landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION).
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.syscall(444, None, 0, 1)) >= 4
+
+
+def _i386() -> bool:
+    # The kernel has a vsyscall page for 32-bit programs only where it runs them.
+    return Path("/proc/sys/abi/vsyscall32").exists()
+
+
+PROBES: dict[str, Callable[[], bool]] = {
+    "apparmor": _apparmor,
+    "bubblewrap": lambda: shutil.which("bwrap") is not None,
+    "cc": lambda: shutil.which("cc") is not None,
+    "cgroup-v1": lambda: (CGROUP / "pids").is_dir() and (CGROUP / "memory").is_dir(),
+    "cgroup-v2": lambda: "pids" in _read(str(CGROUP / "cgroup.controllers")),
+    "docker": lambda: _runs("docker", "info"),
+    "i386": _i386,
+    "landlock": _landlock,
+    "legacy-tiocsti": lambda: _read("/proc/sys/dev/tty/legacy_tiocsti") in {"1", ""},
+    "node": lambda: _runs("node", "--version"),
+    "npm-registry": lambda: _runs("npm", "ping", timeout_s=30),
+    "root": lambda: os.geteuid() == 0,
+    "squid": lambda: any(Path(p).exists() for p in ("/usr/sbin/squid", "/usr/bin/squid")),
+    "systemd": lambda: Path("/run/systemd/system").is_dir(),
+    "user-namespaces": lambda: _runs(
+        "unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "t", "/mnt"
+    ),
+    "yama": lambda: _read("/proc/sys/kernel/yama/ptrace_scope") != "",
+}
+
+
+@cache
+def has(feature: str) -> bool:
+    """Whether this machine has a feature.
+
+    Raises:
+        KeyError: No feature has this name.
+    """
+    return PROBES[feature]()
+
+
+def missing(features: tuple[str, ...]) -> list[str]:
+    """The features among these that this machine has not."""
+    return [feature for feature in features if not has(feature)]

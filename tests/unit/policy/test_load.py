@@ -1,0 +1,156 @@
+"""The two configuration files: what they may say, and what is refused with file and key named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from containai.errors import PolicyError
+from containai.policy.load import MAX_FILE_BYTES, NO_CONFIG, load_user, parse_repository, parse_user
+from containai.policy.mcp import McpServer
+from containai.policy.model import CredentialMode, NetworkMode
+
+pytestmark = pytest.mark.user
+
+FULL = b"""
+[network]
+mode = "restricted"
+domains = ["api.example.org", "*.Example.net"]
+[limits]
+cpus = 1
+memory = "1g"
+pids = 512
+timeout_s = 60
+[mcp_servers.docs]
+command = "docs-mcp"
+args = ["--stdio"]
+cwd = "tools"
+env = { TOKEN = "hunter2" }
+[mcp_servers.remote]
+url = "https://mcp.example.org/sse"
+bearer_token_env_var = "MCP_TOKEN"
+"""
+
+
+def test_a_file_says_what_it_says() -> None:
+    config = parse_user(FULL + b'[session]\ncredentials = "none"\nengine = "embedded"\n', "config.toml")
+    assert config.mode is NetworkMode.RESTRICTED
+    assert config.domains == ("api.example.org", "*.example.net")
+    assert (config.cpus, config.memory_bytes, config.pids_max, config.timeout_s) == (1.0, 1 << 30, 512, 60.0)
+    assert config.credentials is CredentialMode.NONE
+    assert config.engine == "embedded"
+
+
+def test_mcp_servers_are_kept_as_data_and_said_to_be_unused() -> None:
+    for config in (parse_user(FULL, "here"), parse_repository(FULL, "here")):
+        assert config.mcp_servers == (
+            McpServer(
+                name="docs", command="docs-mcp", args=("--stdio",), cwd="tools", env=(("TOKEN", "hunter2"),)
+            ),
+            McpServer(name="remote", url="https://mcp.example.org/sse", bearer_token_env_var="MCP_TOKEN"),
+        )
+        assert config.notes == ("here: MCP servers are not used in this version: docs, remote",)
+        assert "hunter2" not in repr(config)
+
+
+def test_no_file_says_nothing(tmp_path: Path) -> None:
+    assert load_user(tmp_path / "none.toml") == NO_CONFIG
+    assert parse_repository(None) == NO_CONFIG
+    empty = parse_user(b"", "x")
+    assert (empty.mode, empty.domains, empty.cpus, empty.memory_bytes, empty.pids_max) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"[netwrok]\n", ["netwrok", "network, limits, mcp_servers, session"]),
+        (b"[network]\nmodes = 1\n", ["network.modes", "mode, domains"]),
+        (b'[network]\nmode = "open"\n', ["network.mode", "'open'", "squid, restricted, none"]),
+        (b"[network]\nmode = 1\n", ["network.mode", "1"]),
+        (b"[network]\nmode = []\n", ["network.mode", "[]"]),
+        (b"network = 1\n", ["network", "a table"]),
+        (b'[network]\ndomains = "a.example"\n', ["network.domains", "list of strings"]),
+        (b"[network]\ndomains = [1]\n", ["network.domains", "list of strings"]),
+        (b"[network]\ndomains = []\n", ["network.domains", "empty"]),
+        (b'[network]\ndomains = ["*"]\n', ["network.domains", "'*'"]),
+        (b"[limits]\nswap = 1\n", ["limits.swap", "cpus, memory, pids, timeout_s"]),
+        (b"[limits]\ncpus = true\n", ["limits.cpus", "True"]),
+        (b"[limits]\ncpus = nan\n", ["limits.cpus", "nan"]),
+        (b'[limits]\ncpus = "2"\n', ["limits.cpus", "'2'"]),
+        (b"[limits]\nmemory = 1.5\n", ["limits.memory", "1.5"]),
+        (b'[limits]\nmemory = "lots"\n', ["limits.memory", "'lots'"]),
+        (b"[limits]\nmemory = -1\n", ["limits.memory", "-1"]),
+        (b"[limits]\nmemory = 0x" + b"f" * 9000 + b"\n", ["limits.memory", "that number"]),
+        (b"[limits]\npids = 4097\n", ["limits.pids", "4097", "4096"]),
+        (b"[limits]\npids = 2.0\n", ["limits.pids", "2.0"]),
+        (b"[limits]\ntimeout_s = 0\n", ["limits.timeout_s", "0"]),
+        (b"[limits]\ntimeout_s = 1979-05-27\n", ["limits.timeout_s"]),
+        (b'[session]\ncredentials = "all"\n', ["session.credentials", "mount, none"]),
+        (b'[session]\nengine = "vm"\n', ["session.engine", "auto, embedded"]),
+        (b"[session]\nforce = true\n", ["session.force", "credentials, engine"]),
+        (b"[mcp_servers.a]\n", ["mcp_servers.a", "command or url"]),
+        (b'[mcp_servers.a]\ncommand = "x"\nurl = "https://h"\n', ["mcp_servers.a", "command or url"]),
+        (b'[mcp_servers.a]\ncommand = "x"\nbearer_token_env_var = "T"\n', ["bearer_token_env_var", "command"]),
+        (b'[mcp_servers.a]\nurl = "https://h"\nargs = []\n', ["mcp_servers.a.args", "url"]),
+        (b'[mcp_servers.a]\nurl = "file:///etc/passwd"\n', ["mcp_servers.a.url", "https://"]),
+        (b'[mcp_servers.a]\ncommand = ""\n', ["mcp_servers.a.command"]),
+        (b'[mcp_servers.a]\ncommand = "x"\nsecret = "y"\n', ["mcp_servers.a.secret"]),
+        (b'[mcp_servers.a]\nurl = "https://h"\nbearer_token_env_var = "A B"\n', ["bearer_token_env_var"]),
+        (b'[mcp_servers."a b"]\ncommand = "x"\n', ["name of a server"]),
+        (b"[mcp_servers]\na = 1\n", ["mcp_servers.a", "a table"]),
+        (b"= 1", ["TOML"]),
+        (b"\xff", ["TOML"]),
+        (b"a = " + b"[" * 100_000, ["cfg.toml"]),
+        (b"#" * (MAX_FILE_BYTES + 1), ["256 KiB"]),
+    ],
+)
+def test_an_error_names_file_key_and_what_is_allowed(content: bytes, names: list[str]) -> None:
+    with pytest.raises(PolicyError) as refused:
+        parse_user(content, "cfg.toml")
+    said = f"{refused.value.summary} {refused.value.details}"
+    assert "cfg.toml" in refused.value.summary
+    assert all(name in said for name in names), said
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize("content", [b"[mcp_servers.a]\ncommand = 'x'\nenv = {TOKEN = 12345}\n",
+                                     b"[mcp_servers.a]\ncommand = 'x'\nenv = {'A B' = '12345'}\n"])  # fmt: skip
+def test_an_error_does_not_show_a_servers_secret(content: bytes) -> None:
+    with pytest.raises(PolicyError) as refused:
+        parse_user(content, "cfg.toml")
+    assert "12345" not in f"{refused.value.summary} {refused.value.details} {refused.value.remedy}"
+
+
+@pytest.mark.parametrize("content", [b'[session]\nengine = "docker"\n', b'[session]\ncredentials = "none"\n', b"[session]\n"])
+def test_a_repository_has_no_say_about_the_session(content: bytes) -> None:
+    with pytest.raises(PolicyError, match="session is not known here"):
+        parse_repository(content)
+
+
+def test_what_a_hostile_file_says_reaches_no_terminal() -> None:
+    for content in (b'"\\u001b[2J\\u202e" = 1\n', b'[network]\nmode = "\\u001b[2J"\n', b'a = "\x1b[2J"\n'):
+        with pytest.raises(PolicyError) as refused:
+            parse_repository(content)
+        said = f"{refused.value.summary}{refused.value.details}{''.join(refused.value.remedy)}"
+        assert said.isprintable()
+        assert said.isascii()
+
+
+def test_a_users_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError) as refused:
+        load_user(tmp_path)  # a directory
+    assert refused.value.code == "policy.unreadable"
+
+
+def test_a_users_file_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(FULL)
+    path.chmod(0o664)
+    assert load_user(path).origin == str(path)
+    path.chmod(0o666)
+    with pytest.raises(PolicyError) as refused:
+        load_user(path)
+    assert refused.value.code == "policy.unsafe-file"
+    assert os.fspath(path) in refused.value.remedy[0]

@@ -1,0 +1,61 @@
+"""The docs say what the program does: generated parts are fresh, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from containai.errors import ContainaiError
+from scripts import generate_docs
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them from headings."""
+    headings = HEADING.findall(CODE.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    for target in LINK.findall(text):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{page.name}: {target}"
+        assert ROOT in found.parents, f"{page.name}: {target} leaves the repository"
+        if anchor and found.suffix == ".md":
+            assert anchor in anchors(found), f"{page.name}: {target}"
+
+
+def test_generated_parts_are_fresh() -> None:
+    stale = [str(path.relative_to(ROOT)) for path in generate_docs.stale_pages()]
+    assert stale == [], "run: make docs"
+
+
+def test_every_part_is_on_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert set(generate_docs.PARTS) == {name for _, name, _ in generate_docs.PART.findall(text)}
+
+
+def test_a_change_of_the_source_makes_a_page_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(generate_docs.PARTS, "error-table", lambda: "| other |\n")
+    assert ROOT / "docs/errors.md" in generate_docs.stale_pages()
+
+
+def test_every_error_has_a_stable_code() -> None:
+    for error in generate_docs.raised_errors():
+        if not error.code.startswith("<"):
+            assert re.fullmatch(r"[a-z]+(\.[a-z0-9<>_-]+)*", error.code), error
+    kinds = [kind for kind in vars(__import__("containai.errors").errors).values() if isinstance(kind, type)]
+    codes = [kind.default_code for kind in kinds if issubclass(kind, ContainaiError)]
+    assert len(codes) == len(set(codes)) > 8
