@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,10 +65,10 @@ print("held it all", flush=True)
 """
 SPIN = """
 import time
-end = time.monotonic() + 1.0
+end, before = time.monotonic() + 1.0, time.process_time()
 while time.monotonic() < end:
     pass
-print(time.process_time())
+print(time.process_time() - before)
 """
 
 
@@ -283,6 +286,19 @@ print(child.wait(timeout=5), any(directory.exists() for directory in group.direc
 """.replace("JOIN", repr(JOIN)).replace("FORK", repr(FORK))
 
 
+@pytest.fixture
+def someone() -> OrdinaryUser:
+    """A user id that nobody else on this machine uses, so that tests can run beside each other."""
+    uid = 0x60000000 + secrets.randbelow(0x1000000)
+    return OrdinaryUser(name="someone", uid=uid, gid=uid, home=Path("/"))
+
+
+def remove(*directories: Path) -> None:
+    for directory in directories:
+        with contextlib.suppress(FileNotFoundError, OSError):  # not made, or used by another test run
+            directory.rmdir()
+
+
 def as_user(user: OrdinaryUser, script: str, *arguments: str) -> list[str]:
     done = user.run([sys.executable, "-c", script, *arguments], env={"PYTHONPATH": str(SOURCE)})
     assert done.returncode == 0, done.stderr.decode()
@@ -291,58 +307,49 @@ def as_user(user: OrdinaryUser, script: str, *arguments: str) -> list[str]:
 
 @root
 @pytest.mark.needs("cgroup-v1")
-def test_an_ordinary_user_on_v1_is_told_what_to_do_and_it_works(ordinary: OrdinaryUser, session: str) -> None:
-    given = [Path(f"/sys/fs/cgroup/{name}/containai/user-{ordinary.uid}") for name in ("pids", "memory", "cpu")]
-    assert not any(path.exists() for path in given), "left over from another run"
-    reason, *remedy = as_user(ordinary, ASK)
+def test_an_ordinary_user_on_v1_is_told_what_to_do_and_it_works(someone: OrdinaryUser, session: str) -> None:
+    given = [Path(f"/sys/fs/cgroup/{name}/containai/user-{someone.uid}") for name in ("pids", "memory", "cpu")]
+    reason, *remedy = as_user(someone, ASK)
     assert "no cgroup of his own" in reason
     try:
         for command in remedy:
             assert command.startswith("sudo ")
             subprocess.run(["sh", "-c", command.removeprefix("sudo ")], check=True, timeout=10)
-        assert as_user(ordinary, ASK) == ["v1", *map(str, given)]
-        born, ended = as_user(ordinary, LIMITED, session)
+        assert as_user(someone, ASK) == ["v1", *map(str, given)]
+        born, ended = as_user(someone, LIMITED, session)
         assert born == f"19 {cgroups.EffectiveLimits(pids_max=20, memory_bytes=96 * MIB, swap_bytes=0, cpus=0.5)}"
         assert ended == "-9 False"
     finally:
-        for path in given:
-            for directory in (path, path.parent):
-                if directory.exists():
-                    directory.rmdir()
+        remove(*given, *(path.parent for path in given))
 
 
 @root
 @pytest.mark.needs("cgroup-v1")
-def test_what_belongs_to_another_user_is_not_taken(ordinary: OrdinaryUser) -> None:
-    given = [Path(f"/sys/fs/cgroup/{name}/containai/user-{ordinary.uid}") for name in ("pids", "memory", "cpu")]
+def test_what_belongs_to_another_user_is_not_taken(someone: OrdinaryUser) -> None:
+    given = [Path(f"/sys/fs/cgroup/{name}/containai/user-{someone.uid}") for name in ("pids", "memory", "cpu")]
     try:
         for path in given:
             path.mkdir(parents=True)
             path.chmod(0o777)  # writable by him, and root's
-        assert "no cgroup of his own" in as_user(ordinary, ASK)[0]
+        assert "no cgroup of his own" in as_user(someone, ASK)[0]
     finally:
-        for path in given:
-            for directory in (path, path.parent):
-                if directory.exists():
-                    directory.rmdir()
+        remove(*given, *(path.parent for path in given))
 
 
 @root
 @pytest.mark.needs("cgroup-v2")
 def test_an_ordinary_user_on_v2_without_systemd_is_told_what_to_do_and_it_works(
-    ordinary: OrdinaryUser, session: str, tmp_path: Path
+    someone: OrdinaryUser, session: str
 ) -> None:
-    reason, *remedy = as_user(ordinary, ASK)
+    reason, *remedy = as_user(someone, ASK)
     if "no cgroup is delegated" not in reason:
         pytest.skip(f"systemd delegates here: {reason}")
-    own = Path(f"/sys/fs/cgroup/user-{ordinary.uid}")
-    tmp_path.chmod(0o755)
-    for name, script in (("ask", ASK), ("limited", LIMITED)):
-        (tmp_path / name).write_text(script)
-    become = f"setpriv --reuid {ordinary.uid} --regid {ordinary.gid} --clear-groups {sys.executable}"
+    own = Path(f"/sys/fs/cgroup/user-{someone.uid}")
+    become = f"setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {sys.executable} -c"
     try:
         # In one shell: the last command moves the shell itself, as it would the user's.
-        lines = ['sudo() { "$@"; }', *remedy, f"{become} {tmp_path}/ask", f"{become} {tmp_path}/limited {session}"]
+        asked, limited = f"{become} {shlex.quote(ASK)}", f"{become} {shlex.quote(LIMITED)} {session}"
+        lines = ['sudo() { "$@"; }', *remedy, asked, limited]
         done = subprocess.run(
             ["sh", "-ec", "\n".join(lines)], env={"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"]},
             capture_output=True, text=True, timeout=60, check=False, cwd="/",
@@ -353,27 +360,23 @@ def test_an_ordinary_user_on_v2_without_systemd_is_told_what_to_do_and_it_works(
         assert born == f"19 {cgroups.EffectiveLimits(pids_max=20, memory_bytes=96 * MIB, swap_bytes=0, cpus=0.5)}"
         assert ended == "-9 False"
     finally:
-        for directory in (own / "shell", own):
-            if directory.exists():
-                directory.rmdir()
+        remove(own / "shell", own)
 
 
 @root
 @pytest.mark.needs("cgroup-v2")
-def test_a_process_in_a_delegated_group_moves_aside(ordinary: OrdinaryUser, session: str, tmp_path: Path) -> None:
+def test_a_process_in_a_delegated_group_moves_aside(someone: OrdinaryUser, session: str) -> None:
     """As under ``systemd-run --user --scope -p Delegate=yes``: the group is the user's and he is in it."""
     own = Path(f"/sys/fs/cgroup/test-{session}")
-    tmp_path.chmod(0o755)
-    (tmp_path / "limited").write_text(LIMITED)
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd marks what it delegates; this group would be nobody's")
     own.mkdir()
     try:
         for path in (own, own / "cgroup.procs", own / "cgroup.subtree_control"):
-            os.chown(path, ordinary.uid, ordinary.gid)
-        become = f"exec setpriv --reuid {ordinary.uid} --regid {ordinary.gid} --clear-groups {sys.executable}"
+            os.chown(path, someone.uid, someone.gid)
+        become = f"exec setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {sys.executable} -c"
         done = subprocess.run(
-            ["sh", "-ec", f"echo $$ > {own}/cgroup.procs\n{become} {tmp_path}/limited {session}"],
+            ["sh", "-ec", f"echo $$ > {own}/cgroup.procs\n{become} {shlex.quote(LIMITED)} {session}"],
             env={"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"]},
             capture_output=True, text=True, timeout=60, check=False, cwd="/",
         )  # fmt: skip
@@ -382,6 +385,4 @@ def test_a_process_in_a_delegated_group_moves_aside(ordinary: OrdinaryUser, sess
         assert done.stdout.splitlines()[1] == "-9 False"
         assert (own / "containai.launcher").is_dir()
     finally:
-        for directory in (own / "containai.launcher", own):
-            if directory.exists():
-                directory.rmdir()
+        remove(own / "containai.launcher", own)

@@ -66,7 +66,9 @@ def test_wheel_holds_the_shim_the_filters_and_the_data(sources: Path, tmp_path: 
     for name in ("agent.bpf", "housekeeping.bpf"):
         assert (package / "_native" / name).read_bytes() == (ROOT / "src/containai/_native" / name).read_bytes()
     data = {path.relative_to(package) for path in (package / "data").rglob("*") if path.is_file()}
-    shipped = {path.relative_to(ROOT / "src/containai") for path in (ROOT / "src/containai/data").rglob("*") if path.is_file()}
+    shipped = {
+        path.relative_to(ROOT / "src/containai") for path in (ROOT / "src/containai/data").rglob("*") if path.is_file()
+    }
     assert {path for path in shipped if "__pycache__" not in path.parts} <= data
     assert {path.name for path in (tmp_path / "venv/bin").iterdir()} >= COMMANDS
     said = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, printable
-from containai.errors import UsageError
+from containai.errors import AgentError, UsageError
 from containai.plan.model import PROXY_PORT, RETURN_PORT, SessionPlan
 from containai.plan.request import RunRequest
 from containai.policy.domains import parse_domains
@@ -137,6 +137,15 @@ class _Voice:
 
 
 def _tell(outcome: Outcome, console: Console) -> None:
+    if outcome.not_run:
+        console.error(
+            AgentError(
+                f"{printable(outcome.plan.command[0])} cannot be run",
+                code="agent.cannot-run",
+                details=outcome.not_run,
+                remedy=["the container has the host's /usr and the repository; is the program there?"],
+            )
+        )
     for note in outcome.notes:
         console.note(printable(note))
     count = len(outcome.commits)

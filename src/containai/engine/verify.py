@@ -13,6 +13,7 @@ SECCOMP_FILTER_MODE = 2  # Source: prctl(2), SECCOMP_MODE_FILTER
 # What bubblewrap adds by itself: its /dev, and read-only covers over writable parts of /proc.
 _DEVICE_NODES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts"))
 _PROC_COVERS = frozenset({"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"})
+_NO_MOUNTS = frozenset({MountKind.SYMLINK, MountKind.DIRECTORY})
 _MUST_BE_READ_ONLY = frozenset({MountKind.READ_ONLY, MountKind.DATA, MountKind.MASK})
 
 
@@ -61,7 +62,7 @@ def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation
 
 
 def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
-    planned = {str(m.target): m.kind for m in spec.mounts if m.kind is not MountKind.SYMLINK}
+    planned = {str(m.target): m.kind for m in spec.mounts if m.kind not in _NO_MOUNTS}
     planned |= {str(file.target): MountKind.DATA for file in spec.files if file.read_only}
     planned |= dict.fromkeys(expected.engine_files, MountKind.DATA)
     drift = []

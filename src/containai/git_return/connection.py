@@ -25,6 +25,14 @@ class Connection:
     def __init__(self, client: socket.socket, wake_fd: int) -> None:
         self.socket = client
         self.wake_fd = wake_fd
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def receive(self, count: int) -> bytes:
+        """Up to ``count`` bytes that are there, acknowledged at once (``relay`` says why)."""
+        data = self.socket.recv(count)
+        # Source: tcp(7): the option does not last, so it is set each time; that also sends what was held back.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
 
     def read(self, count: int, deadline_s: float) -> bytes:
         """Exactly ``count`` bytes, and not one more: what follows belongs to git.
@@ -35,7 +43,7 @@ class Connection:
         data = b""
         while len(data) < count:
             self._wait(deadline_s)
-            chunk = self.socket.recv(count - len(data))
+            chunk = self.receive(count - len(data))
             if not chunk:
                 raise WireError("the client went away")
             data += chunk

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
-import select
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +21,7 @@ from containai.errors import ContainaiError
 from containai.git_return.closure import find_leak
 from containai.git_return.connection import Connection
 from containai.git_return.quarantine import MAX_OBJECTS, MAX_PACK_BYTES, MAX_PACKS, MAX_TOTAL_BYTES, Quarantine
+from containai.git_return.relay import IDLE_S, Bounds, serve_git
 from containai.git_return.wire import (
     PACK_HEADER_BYTES,
     Command,
@@ -35,16 +33,12 @@ from containai.git_return.wire import (
     parse_pack_header,
 )
 from containai.host.clock import monotonic_s
-from containai.workspace.git import Child, await_exit, run_git, spawn_git
+from containai.policy.model import GIB
+from containai.workspace.git import run_git
 
-IDLE_S = 60.0
-TOTAL_S = 900.0
 MAX_COMMANDS = 64
 _MAX_COMMAND_BYTES = 1024 * 1024
-_MEMORY_BYTES = 2 * 1024**3
-_CPU_S = 600
-_CHUNK = 256 * 1024
-_DYING_S = 1.0
+_MEMORY_BYTES = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +101,11 @@ def receive(client: Connection, quarantine: Quarantine, push: PushList, *, deep:
         client.refuse(error_packet(refusal, sideband=push.sideband))
         return [Outcome(command=command, reason=refusal) for command in push.commands]
     try:
-        _hand_over(client, quarantine, push.raw + head, min(MAX_PACK_BYTES, MAX_TOTAL_BYTES - sum(packs.values())))
+        max_bytes = min(MAX_PACK_BYTES, MAX_TOTAL_BYTES - sum(packs.values()))
+        # --stateless-rpc: git does not advertise, because we have.
+        command = ["-c", f"receive.maxInputSize={max_bytes}", "receive-pack", "--stateless-rpc", quarantine.path]
+        bounds = Bounds(memory_bytes=_MEMORY_BYTES, file_bytes=2 * max_bytes)
+        serve_git(client, quarantine, command, beginning=push.raw + head, bounds=bounds)
     finally:
         # Whatever ended the transfer, what it left is checked.
         leak = _settle(quarantine, before, packs, announced, deep)
@@ -121,85 +119,6 @@ def _over_limit(packs: dict[str, int]) -> str | None:
     if sum(packs.values()) >= MAX_TOTAL_BYTES:
         return f"this session has pushed its {MAX_TOTAL_BYTES} bytes"
     return None
-
-
-def _hand_over(client: Connection, quarantine: Quarantine, beginning: bytes, max_bytes: int) -> None:
-    """Let ``git receive-pack`` do the push. Its answers go to the client directly; we pass on what the client sends."""
-    readable, writable = os.pipe()
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        child = spawn_git(
-            # --stateless-rpc: git does not advertise, because we have.
-            ["-c", f"receive.maxInputSize={max_bytes}", "receive-pack", "--stateless-rpc", quarantine.path],
-            git_dir=quarantine.path,
-            stdin=readable,
-            stdout=client.socket.fileno(),
-            stderr=null,
-        )
-    except BaseException:
-        os.close(writable)
-        raise
-    finally:
-        os.close(readable)
-        os.close(null)
-    try:
-        # Before the first byte reaches it: git starts nothing until it has read the commands.
-        for limit, value in (
-            (resource.RLIMIT_DATA, _MEMORY_BYTES),
-            (resource.RLIMIT_CPU, _CPU_S),
-            (resource.RLIMIT_FSIZE, 2 * max_bytes),
-        ):
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(child.pid, limit, (value, value))
-        _relay(client, child, writable, beginning)
-    finally:
-        os.close(writable)
-        end(child, client.wake_fd)
-
-
-def _relay(client: Connection, child: Child, pipe: int, beginning: bytes) -> None:
-    """Pass bytes from the client to git until git ends."""
-    os.set_blocking(pipe, False)
-    exited = os.pidfd_open(child.pid)
-    pending = memoryview(beginning)
-    started = monotonic_s()
-    try:
-        while True:
-            poller = select.poll()
-            poller.register(exited, select.POLLIN)
-            poller.register(client.wake_fd, select.POLLIN)
-            if pending:
-                poller.register(pipe, select.POLLOUT)
-            else:
-                poller.register(client.socket, select.POLLIN)
-            left_s = min(IDLE_S, started + TOTAL_S - monotonic_s())
-            ready = dict(poller.poll(max(0.0, left_s) * 1000))
-            if not ready or exited in ready or client.wake_fd in ready:
-                return
-            if pending:
-                pending = pending[os.write(pipe, pending) :]
-                continue
-            chunk = client.socket.recv(_CHUNK)
-            if not chunk:
-                return
-            pending = memoryview(chunk)
-    except (BrokenPipeError, ConnectionError):
-        return
-    finally:
-        os.close(exited)
-
-
-def end(child: Child, wake_fd: int) -> int | None:
-    """Wait for git to end after its input has ended; make it end when it does not, or when the server stops."""
-    status = await_exit(child, monotonic_s() + IDLE_S, wake_fd)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if status is not None:
-            break
-        # SIGTERM first: git then removes its temporary objects. Its children are in its group.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        status = await_exit(child, monotonic_s() + _DYING_S)
-    return status
 
 
 def _settle(

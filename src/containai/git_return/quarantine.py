@@ -138,7 +138,8 @@ def create_quarantine(path: Path, source: Source, branch: str) -> Quarantine:
         version=1 if sha256 else 0,
         extensions="\n\tobjectFormat = sha256" if sha256 else "",
         # Source: git-config(1), Syntax: unquoted, a name with "#" or ";" would end there.
-        shown=_quoted(f"!{quarantine.ref}", plain_from=0x80).decode(errors="surrogateescape"),
+        # Git allows a quotation mark in a name, and no backslash.
+        shown='"!' + quarantine.ref.replace('"', '\\"') + '"',
         max_pack_bytes=MAX_PACK_BYTES,
     )
     try:

@@ -15,15 +15,14 @@ import threading
 from containai.audit.writer import EventLog, Kind
 from containai.errors import AuditError, ContainaiError
 from containai.git_return.connection import Connection
-from containai.git_return.push import TOTAL_S, Outcome, end, read_commands, receive
+from containai.git_return.push import Outcome, read_commands, receive
 from containai.git_return.quarantine import Quarantine
+from containai.git_return.relay import IDLE_S, Bounds, serve_git
 from containai.git_return.wire import Service, WireError, error_packet, parse_request
 from containai.host.clock import monotonic_s
-from containai.workspace.git import await_exit, spawn_git
 
 _MAX_CLIENTS = 16
 _REQUEST_S = 10.0
-_FETCH_IDLE_S = 60
 _DEEP_CHECKS = 3
 _SHOWN_REF = 200
 
@@ -128,20 +127,8 @@ class ReturnServer:
         # One at a time: a fetch must not see a push that has not been checked (``push``, step 5).
         with self._turn:
             tip = self._quarantine.tip()
-            null = os.open(os.devnull, os.O_WRONLY)
-            try:
-                child = spawn_git(
-                    ["upload-pack", "--strict", f"--timeout={_FETCH_IDLE_S}", self._quarantine.path],
-                    git_dir=self._quarantine.path,
-                    stdin=client.socket.fileno(),
-                    stdout=client.socket.fileno(),
-                    stderr=null,
-                )
-            finally:
-                os.close(null)
-            status = await_exit(child, monotonic_s() + TOTAL_S, self._wake)
-            if status is None:
-                status = end(child, self._wake)
+            command = ["upload-pack", "--strict", f"--timeout={int(IDLE_S)}", self._quarantine.path]
+            status = serve_git(client, self._quarantine, command, beginning=b"", bounds=Bounds())
         verdict = "allowed" if status == 0 else "failed"
         self._log.append(Kind.GIT, "fetch", ref=self._quarantine.ref, old=tip, new=tip, verdict=verdict)
 

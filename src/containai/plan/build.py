@@ -60,7 +60,9 @@ def build_plan(
         command=_command(request, adapter, program),
         environment=tuple(sorted(_environment(adapter, program, policy, session_id, branch, terminal_type).items())),
         passed_variables=request.passed_variables,
-        mounts=plan_mounts(layout, workspace, program.mounts if program else (), policy.limits.tmpfs_bytes),
+        mounts=plan_mounts(
+            layout, workspace, program.mounts if program else (), adapter.writable, policy.limits.tmpfs_bytes
+        ),
         files=(*account_files(), *files),
         identity=identity,
         policy=policy,
@@ -80,8 +82,7 @@ def _command(request: RunRequest, adapter: Adapter, program: Program | None) -> 
         return request.command
     if program is None:
         raise ValueError("an agent without a program needs a command")
-    template = adapter.interactive if request.prompt is None else adapter.prompt
-    return (*program.argv, *(part.replace("{prompt}", request.prompt or "") for part in template))
+    return (*program.argv, *adapter.arguments(request.prompt))
 
 
 def _environment(

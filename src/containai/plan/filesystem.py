@@ -83,7 +83,7 @@ _RESOLV = "# Names are resolved by the session's proxy; there is no DNS here.\n"
 
 
 def plan_mounts(
-    layout: HostLayout, workspace: Path, programs: Iterable[Mount], tmpfs_bytes: int
+    layout: HostLayout, workspace: Path, programs: Iterable[Mount], writable: Iterable[str], tmpfs_bytes: int
 ) -> tuple[Mount, ...]:
     """Every mount of the container, in mounting order.
 
@@ -91,6 +91,7 @@ def plan_mounts(
         layout: What exists on the host.
         workspace: The session's copy of the repository, on the host.
         programs: Read-only mounts that the agent's program needs.
+        writable: Directories below HOME that the agent finds made.
         tmpfs_bytes: Bound of HOME and of /tmp, each.
     """
     mounts = [_read_only(path) for path in layout.trees]
@@ -110,6 +111,7 @@ def plan_mounts(
     if layout.cpu_info:
         mounts.append(_read_only("/sys/devices/system/cpu"))
     mounts += programs
+    mounts += [Mount(kind=MountKind.DIRECTORY, target=HOME / path, mode=0o700) for path in writable]
     mounts.append(Mount(kind=MountKind.WRITABLE, target=WORKSPACE, source=str(workspace)))
     return tuple(mounts)
 

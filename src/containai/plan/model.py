@@ -29,6 +29,7 @@ class MountKind(Enum):
     READ_ONLY = "ro"  # a host path, read-only
     WRITABLE = "rw"  # a host path that belongs to the session alone
     TMPFS = "tmpfs"  # empty, in memory, writable
+    DIRECTORY = "dir"  # an empty directory in the tmpfs below it
     SYMLINK = "symlink"  # a link; ``source`` is its target
     DATA = "data"  # a read-only file in memory with the bytes of ``StagedFile``
     MASK = "mask"  # an empty read-only file over one of the kernel's

@@ -62,6 +62,8 @@ def _mount(mount: Mount, source: str) -> list[str]:
             return ["--bind", source, target]
         case MountKind.TMPFS:
             return ["--perms", f"{mount.mode:04o}", "--size", str(mount.size_bytes), "--tmpfs", target]
+        case MountKind.DIRECTORY:
+            return ["--perms", f"{mount.mode:04o}", "--dir", target]
         case MountKind.SYMLINK:
             return ["--symlink", source, target]
         case MountKind.MASK:

@@ -153,7 +153,9 @@ acl relay all-of key_source key_destination key_port
 follow_x_forwarded_for deny all
 acl_uses_indirect_client off
 http_access deny !relay
-deny_info TCP_RESET relay
+deny_info TCP_RESET key_source
+deny_info TCP_RESET key_destination
+deny_info TCP_RESET key_port
 """
 
 
@@ -165,13 +167,17 @@ def _rules(domains: tuple[str, ...], own_addresses: tuple[str, ...]) -> str:
         *_acl("suffix_itself", "dstdomain -n", not_below),
     ]
     allowed = [name for name, values in (("listed_name", names), ("listed_suffix", suffixes)) if values]
-    listed = f"acl listed any-of {' '.join(allowed)}" if allowed else "acl listed dstdomain -n containai.invalid"
+    if allowed:
+        listed = f"acl listed any-of {' '.join(allowed)}\nhttp_access deny !listed"
+    else:
+        listed = "acl anything src all\nhttp_access deny anything"
     itself = "http_access deny suffix_itself" if not_below else "# no suffix to except"
     private = [
         *_acl("private", "dst", NOT_PUBLIC_V4),
         *_acl("private_v6", "dst", NOT_PUBLIC_V6),
-        *_acl("private", "dst", tuple(sorted(set(own_addresses)))),
+        *_acl("own_address", "dst", tuple(sorted(set(own_addresses)))),
     ]
+    own = "http_access deny own_address" if own_addresses else "# no address of its own to except"
     return f"""\
 # 2: methods
 acl known_method method {" ".join(METHODS)}
@@ -193,9 +199,8 @@ http_access deny address
 http_access deny address_v6
 
 # 5: the allow-list; -n never asks a name server, and never turns an address into a name
-{_lines(lists)}{listed}
-{itself}
-http_access deny !listed
+{_lines(lists)}{itself}
+{listed}
 
 # 6: one meaning
 acl has_length req_header Content-Length .
@@ -209,6 +214,7 @@ http_access deny !any_address
 # 8: every address of the name is public
 {_lines(private)}http_access deny private
 http_access deny private_v6
+{own}
 
 # 9
 http_access allow relay
@@ -221,11 +227,14 @@ deny_info CONTAINAI_SCHEME http
 deny_info CONTAINAI_ADDRESS address
 deny_info CONTAINAI_ADDRESS address_v6
 deny_info CONTAINAI_HOST suffix_itself
-deny_info CONTAINAI_HOST listed
+deny_info CONTAINAI_HOST listed_name
+deny_info CONTAINAI_HOST listed_suffix
+deny_info CONTAINAI_HOST anything
 deny_info CONTAINAI_AMBIGUOUS has_chunks
 deny_info 503:CONTAINAI_UNRESOLVED any_address
 deny_info CONTAINAI_PRIVATE private
 deny_info CONTAINAI_PRIVATE private_v6
+deny_info CONTAINAI_PRIVATE own_address
 """
 
 
@@ -255,7 +264,7 @@ def _lines(lines: Iterable[str]) -> str:
 def _log(log: str) -> str:
     """One request a line, ``LOG_FIELDS`` fields; '#' is Squid's percent-encoding: no field holds a space or line feed."""
     fields = (
-        "%#>a", "%>p", "%#la", "%lp",  # who: the key, and the number of the connection
+        "%#>a", "%>p", "%#>la", "%>lp",  # who: the key, and the number of the connection
         "%#.32rm", f"%#.{MAX_LOGGED_HOST}>rd", "%>rP", f"%#.{MAX_LOGGED_URL}ru",
         "%>Hs", "%<st", "%>st", "%tr",
         "%Ss/%Sh", "%#<a", "%#err_code",
@@ -275,6 +284,8 @@ def _refusals(run_dir: str) -> str:
 error_directory {run_dir}/errors
 err_page_stylesheet /dev/null
 httpd_suppress_version_string on
+reply_header_access X-Cache deny all
+reply_header_access X-Cache-Lookup deny all
 email_err_data off
 """
 
@@ -306,6 +317,9 @@ dns_timeout 15 seconds
 dns_retransmit_interval 3 seconds
 negative_dns_ttl 60 seconds
 positive_dns_ttl 61 seconds
+# Unless told otherwise, Squid looks up the name of each client: that would send the key to a name server.
+url_rewrite_extras none
+store_id_extras none
 dns_defnames off
 dns_multicast_local off
 ignore_unknown_nameservers on

@@ -20,10 +20,12 @@ class Attended:
     Attributes:
         status: Exit status of the run.
         reason: ``exit``, ``timeout`` or the name of the signal that ended it.
+        not_run: Why the program could not be run; empty when it was.
     """
 
     status: int
     reason: str
+    not_run: str = ""
 
 
 def attend(container: Container, signals: EndingSignals, timeout_s: float | None) -> Attended:

@@ -15,6 +15,7 @@ class Outcome:
 
     Attributes:
         reason: How the agent ended: ``exit``, ``timeout``, a signal's name or ``guard``.
+        not_run: Why the agent's program could not be run; empty when it was.
         commits: Hashes returned to the host repository, oldest first.
         branch: Where they stand; the planned branch, or a numbered one beside it.
         problem: Why work could not be returned; empty when all is well.
@@ -31,6 +32,7 @@ class Outcome:
     event_log: Path
     startup_s: float | None
     duration_s: float
+    not_run: str = ""
     problem: str = ""
     kept: Path | None = None
     notes: tuple[str, ...] = ()

@@ -100,7 +100,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
             else create_quarantine(directory.quarantine, source, record.branch)
         )
         claim_branch(source, record.branch)
-        engine = EmbeddedEngine(embedded_tools(facts), directory.path)
+        engine = EmbeddedEngine(embedded_tools(facts))
         brought = bring_home(engine, directory, plan, quarantine, log)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
         settle(directory, brought, record.exit_code)
@@ -123,7 +123,7 @@ def _housekeeping_plan(
         command=(),
         environment=(),
         passed_variables=(),
-        mounts=plan_mounts(read_layout(ETC_ALLOWED, PROC_MASKED), directory.workspace, (), limits.tmpfs_bytes),
+        mounts=plan_mounts(read_layout(ETC_ALLOWED, PROC_MASKED), directory.workspace, (), (), limits.tmpfs_bytes),
         files=account_files(),
         identity=identity,
         policy=Policy(limits=limits),

@@ -7,16 +7,17 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 from containai.audit.writer import Kind
 from containai.engine.embedded.engine import EmbeddedEngine
-from containai.host.clock import since_process_start_s
+from containai.host.clock import monotonic_s, since_process_start_s
 from containai.plan.request import RunRequest
+from containai.preflight.facts import Facts
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
-from containai.session.decide import Decided, Host, decide, embedded_tools
+from containai.session.decide import Host, decide, embedded_tools
 from containai.session.guards import Guards, start_guards
 from containai.session.housekeeping import create_verified
 from containai.session.opened import OpenSession, open_session
@@ -27,9 +28,10 @@ from containai.session.signals import EndingSignals
 from containai.session.state import Phase
 from containai.session.stdio import open_streams
 from containai.session.workspace import prepare_workspace
-from containai.workspace.notes import left_out_notes
+from containai.workspace.notes import start_left_out_notes
 
 GUARD_FAILED_STATUS = 125
+_NOTES_GRACE_S = 0.25
 
 
 def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say: Reporter) -> Outcome:
@@ -49,10 +51,14 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
     decided = decide(request, host)
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
-        engine = EmbeddedEngine(embedded_tools(decided.facts), session.directory.path)
-        prepare_workspace(engine, session)
+        engine = EmbeddedEngine(embedded_tools(decided.facts))
+        left_out = start_left_out_notes(decided.source)
+        try:
+            prepare_workspace(engine, session)
+        finally:
+            notes = (*decided.notes, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
         signals.stop_if_raised()
-        ended, guards = _run_agent(engine, session, decided, passed, signals, say, undo)
+        ended, guards = _run_agent(engine, session, decided.facts, notes, passed, signals, say, undo)
         say.progress("bringing the work home")
         brought = bring_home(engine, session.directory, session.plan, session.quarantine, session.log)
         return _settle(session, ended, guards, brought)
@@ -61,7 +67,8 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
 def _run_agent(
     engine: EmbeddedEngine,
     session: OpenSession,
-    decided: Decided,
+    facts: Facts,
+    notes: tuple[str, ...],
     passed: Mapping[str, str],
     signals: EndingSignals,
     say: Reporter,
@@ -74,8 +81,8 @@ def _run_agent(
         container = create_verified(engine, render_agent(plan, passed), streams.stdio)
         running.callback(container.destroy)
         streams.given()
-        guards = start_guards(engine, container, session, decided.facts.squid, running)
-        say.starting(plan, decided.notes)
+        guards = start_guards(engine, container, session, facts.squid, running)
+        say.starting(plan, notes)
         session.log.append(Kind.SESSION, "started", pid=container.pid)
         session.directory.update(phase=Phase.RUNNING)
         signals.stop_if_raised()
@@ -86,11 +93,11 @@ def _run_agent(
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
     failure = guards.check()
+    ended = replace(ended, not_run=container.why_not_run())
     if failure:
         ended = Attended(status=GUARD_FAILED_STATUS, reason="guard")
-    why = container.why_not_run()
     session.log.append(
-        Kind.SESSION, "agent-ended", status=ended.status, reason=ended.reason, detail=failure or why
+        Kind.SESSION, "agent-ended", status=ended.status, reason=ended.reason, detail=failure or ended.not_run
     )
     return ended, guards
 
@@ -108,6 +115,7 @@ def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brou
         event_log=session.directory.events_path,
         startup_s=guards.supervisor.first_exec_s,
         duration_s=since_process_start_s(),
+        not_run=ended.not_run,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
         notes=brought.notes,

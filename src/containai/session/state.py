@@ -8,8 +8,8 @@
         return.git/     the quarantine repository
         workspace/      the agent's copy; the only directory that the container writes
 
-Directories carry no secret and the log is 0600. As root the directories can be walked (not listed)
-by the session's own user, who must reach its workspace.
+Nobody but the user who launched can enter any of it. As root the session's own user cannot either:
+the workspace is bound for him (``engine/embedded/reach.py``), the proxy's directory can be walked.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class SessionDir:
 
     def remove_workspace(self) -> None:
         """Delete the agent's copy and everything else that only a running session needs."""
-        for path in (self.workspace, self.quarantine, self.egress, self.path / "stage"):
+        for path in (self.workspace, self.quarantine, self.egress):
             shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:

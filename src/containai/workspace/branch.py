@@ -21,6 +21,7 @@ from containai.workspace.refs import Branch, create_ref, delete_ref, is_ancestor
 
 _MAX_NAME_BYTES = 200
 _ATTEMPTS = 200
+_REASON = "containai: session reserved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +89,18 @@ def claim_branch(source: Source, branch: str) -> bool:
     """Hold a branch that exists, as the process that resumes a session; False when another process holds it."""
     held = _claim(source, branch)
     if held is not None:
-        _CLAIMS[source.git_dir, branch] = _Claim(held=held, created=True)
+        _CLAIMS[source.git_dir, branch] = _Claim(held=held, created=_began_as_reservation(source, branch))
     return held is not None
+
+
+def _began_as_reservation(source: Source, branch: str) -> bool:
+    """Whether the branch was created by ``reserve_branch``, by its reflog; a branch without one counts as the user's."""
+    try:
+        with open(source.git_dir / "logs" / "refs" / "heads" / branch, "rb") as reflog:
+            first = reflog.readline().rstrip(b"\n")
+    except OSError:
+        return False
+    return first.startswith(b"0" * len(source.base_commit)) and first.endswith(b"\t" + _REASON.encode())
 
 
 def _reserve_numbered(source: Source, agent: str) -> str:
@@ -101,7 +112,7 @@ def _reserve_numbered(source: Source, agent: str) -> str:
         parents = {name[: name.find("/", len(agent) + 1)] for name in taken if name.count("/") > 1}
         number = next(n for n in range(1, len(taken) + 2) if f"{agent}/session-{n}" not in taken | parents)
         branch = f"{agent}/session-{number}"
-        refused = create_ref(source.git_dir, f"refs/heads/{branch}", source.base_commit, "containai: session reserved")
+        refused = create_ref(source.git_dir, f"refs/heads/{branch}", source.base_commit, _REASON)
         if refused is None:
             held = _claim(source, branch)
             if held is not None:
@@ -134,7 +145,7 @@ def _reserve_named(source: Source, agent: str, branch: str, replace: bool) -> bo
             )
     existing = next((entry for entry in branches if entry.name == branch), None)
     if existing is None:
-        refused = create_ref(source.git_dir, f"refs/heads/{branch}", source.base_commit, "containai: session reserved")
+        refused = create_ref(source.git_dir, f"refs/heads/{branch}", source.base_commit, _REASON)
         if refused is not None:
             raise refused.error
         return True
@@ -151,7 +162,7 @@ def _reserve_named(source: Source, agent: str, branch: str, replace: bool) -> bo
         # Source: W5. One transaction: there is no moment at which the work is on no branch.
         archive = f"{branch}-archived-{now_rfc3339().replace('-', '').replace(':', '').replace('.', '')}"
         commands.insert(0, ("create", f"refs/heads/{archive}", existing.commit, ""))
-    refused = update_refs(source.git_dir, commands, "containai: session reserved")
+    refused = update_refs(source.git_dir, commands, _REASON)
     if refused is not None:
         raise refused.error
     return False
@@ -186,20 +197,12 @@ def _refuse_checked_out(source: Source, branch: Branch) -> None:
 
 def _checked_name(source: Source, agent: str, name: str) -> str:
     branch = f"{agent}/{name.removeprefix(f'{agent}/')}"
-    if not name.isprintable() or len(os.fsencode(branch)) > _MAX_NAME_BYTES or _is_undecodable(name):
+    if not name.isprintable() or len(os.fsencode(branch)) > _MAX_NAME_BYTES:
         raise _bad_name(name, f"at most {_MAX_NAME_BYTES} bytes of printable text")
     # Source: git-check-ref-format(1). Git itself is asked: its rules are many and have grown.
     if run_git(["check-ref-format", f"refs/heads/{branch}"], git_dir=source.git_dir).status != 0:
         raise _bad_name(name, "git's rules are in: git help check-ref-format")
     return branch
-
-
-def _is_undecodable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _bad_name(name: str, rule: str) -> UsageError:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
-from containai.engine.embedded.reach import plan_staging
+from containai.engine.embedded.reach import Staging, plan_staging
 from containai.engine.embedded.spec_format import encode_spec
 from containai.engine.protocol import ContainerSpec, Stdio
 from containai.engine.verify import Expectation
@@ -54,9 +54,8 @@ class EmbeddedEngine:
 
     name = "embedded"
 
-    def __init__(self, tools: Tools, session_dir: Path) -> None:
+    def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._session_dir = session_dir
         self.expectation = Expectation(
             apparmor_profile=tools.apparmor_profile, engine_files=(str(SHIM_INSIDE),)
         )
@@ -92,10 +91,10 @@ class EmbeddedEngine:
 
             streams = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
             shim = StagedFile(target=SHIM_INSIDE, origin=FileOrigin.HOST, content=str(self._tools.shim), mode=0o555)
-            staging = plan_staging(spec.mounts, self._stage_dir()) if os.geteuid() == 0 else None
+            staging = plan_staging(spec.mounts) if os.geteuid() == 0 else Staging(reach={})
             arguments = render_bwrap(  # 2
                 replace(spec, files=(*spec.files, shim)),
-                reach=staging.reach if staging else {},
+                reach=staging.reach,
                 data_fd=lambda file: hold(_content(file)),
                 first_process=(
                     str(SHIM_INSIDE),
@@ -108,7 +107,7 @@ class EmbeddedEngine:
             args_fd = hold(b"\0".join(map(os.fsencode, arguments[: arguments.index("--")])) + b"\0")
             inside = arguments[arguments.index("--") :]
             tether = self.tether(
-                staging.arguments if staging else (),
+                staging.arguments,
                 cgroup,
                 uid=spec.identity.agent_uid,
                 gid=spec.identity.agent_gid,
@@ -127,12 +126,6 @@ class EmbeddedEngine:
         joins = [part for file in (cgroup.procs_files if cgroup else ()) for part in ("--join", str(file))]
         user = ("--uid", str(uid), "--gid", str(gid)) if os.geteuid() == 0 else ()
         return (str(self._tools.shim), "tether", "--parent", str(os.getpid()), *joins, *staging, *user, "--")
-
-    def _stage_dir(self) -> Path:
-        directory = self._session_dir / "stage"
-        directory.mkdir(mode=0o711, exist_ok=True)
-        directory.chmod(0o711)
-        return directory
 
     def _encode(self, spec: ContainerSpec, terminal: bool) -> bytes:
         mounts = spec.mounts

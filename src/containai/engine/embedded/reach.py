@@ -12,29 +12,47 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from containai.errors import EngineError
 from containai.plan.model import Mount, MountKind
 
 _OTHERS_SEARCH = 0o001
+_BOUND = (MountKind.READ_ONLY, MountKind.WRITABLE)
+# Covered only in the private mount namespace; every file system of the standard hierarchy has them.
+_STAGES = ("/media", "/srv", "/mnt", "/opt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
     """Which sources to bind where, as arguments for ``containai-shim tether``."""
 
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     reach: dict[str, str]
 
 
-def plan_staging(mounts: Iterable[Mount], directory: Path) -> Staging:
-    """Find the sources that need staging below ``directory`` (which exists and is searchable)."""
-    sources = [m.source for m in mounts if m.kind is MountKind.READ_ONLY and not _everybody_reaches(m.source)]
+def plan_staging(mounts: Iterable[Mount]) -> Staging:
+    """Find the sources that the session's user cannot walk to, and a place for them.
+
+    Raises:
+        EngineError: There is no place.
+    """
+    sources = [m.source for m in mounts if m.kind in _BOUND and not _everybody_reaches(m.source)]
     if not sources:
-        return Staging(arguments=(), reach={})
-    arguments, reach = ["--stage-on", str(directory)], {}
+        return Staging(reach={})
+    stage = _choose_stage(sources)
+    arguments, reach = ["--stage-on", stage], {}
     for index, source in enumerate(dict.fromkeys(sources)):
         arguments += ["--stage", source, str(index)]
-        reach[source] = str(directory / str(index))
+        reach[source] = f"{stage}/{index}"
     return Staging(arguments=tuple(arguments), reach=reach)
+
+
+def _choose_stage(sources: list[str]) -> str:
+    for stage in _STAGES:
+        if Path(stage).is_dir() and not any(Path(os.path.realpath(s)).is_relative_to(stage) for s in sources):
+            return stage
+    raise EngineError(
+        "no place to bind the session's files", code="engine.stage", remedy=[f"mkdir {_STAGES[0]}"]
+    )
 
 
 def _everybody_reaches(source: str) -> bool:

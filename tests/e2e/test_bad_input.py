@@ -1,0 +1,157 @@
+"""What a user can get wrong, and repositories as they are: clear answers, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.product import Product, make_repository
+
+pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
+
+
+def _refused(product: Product, *words: str, status: int = 125, code: str) -> str:
+    ran = product.command("run", *words)
+    assert ran.status == status, ran.stderr
+    assert f"error[{code}" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
+    assert not list(product.sessions.glob("*"))
+    return ran.stderr
+
+
+@pytest.mark.parametrize("name", ["a.lock", "a//b", "x/.hid", "..", "a..b", "-x", "a b", "a~b", "@{", "", "a\nb", "x/", "/x"])
+def test_branch_names_that_git_refuses(product: Product, name: str) -> None:
+    _refused(product, f"--branch={name}", "--", "true", status=2, code="usage")
+    assert product.branches() == ["main"]
+
+
+def test_not_a_repository(product: Product, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    _refused(product, str(tmp_path / "plain"), "--", "true", code="workspace.not-a-repository")
+
+
+def test_bare_repository(product: Product, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "bare"], check=True, timeout=30)
+    _refused(product, str(tmp_path / "bare"), "--", "true", code="workspace.bare")
+
+
+def test_unborn_branch(product: Product, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path / "new"], check=True, timeout=30)
+    _refused(product, str(tmp_path / "new"), "--", "true", code="workspace.unborn")
+
+
+def test_unknown_agent_and_missing_program(product: Product) -> None:
+    said = _refused(product, "--agent", "cluade", status=2, code="agent.unknown")
+    assert "claude" in said
+    said = _refused(product, "--agent", "claude", "--prompt", "x", code="agent.missing")
+    assert "npm install" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--squid-domains", ""], ["--squid-domains", "."], ["--squid-domains", "*"], ["--squid-domains", "1.2.3.4"],
+        ["--squid-domains", "a.example:443"], ["--allow-local", "10.0.0.1:80"], ["--allow-local", "127.0.0.1:0"],
+        ["--allow-local", "127.0.0.1:3128"], ["--env", "A=b"], ["--env", "LD_PRELOAD"], ["--env", "NOT_SET_HERE"],
+        ["--memory", "lots"], ["--memory", "-1"], ["--cpu", "0"], ["--timeout", "0"], ["--timeout", "nan"], ["--engine", "podman"],
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(product: Product, words: list[str]) -> None:
+    ran = product.command("run", *words, "--", "true")
+    assert ran.status in (2, 125)
+    assert "error[" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list(product.sessions.glob("*"))
+    assert product.branches() == ["main"]
+
+
+def test_an_engine_that_was_named_is_never_replaced(product: Product) -> None:
+    _refused(product, "--engine", "docker", "--", "true", code="engine.unavailable")
+
+
+def test_unwritable_state_directory(product: Product) -> None:
+    blocked = product.home / "blocked"
+    blocked.write_text("a file where a directory should be")
+    elsewhere = Product(home=product.home, repository=product.repository, variables={"XDG_STATE_HOME": str(blocked)})
+    ran = elsewhere.command("run", "--", "true")
+    assert ran.status == 125
+    assert "error[" in ran.stderr
+    assert product.branches() == ["main"]
+
+
+def test_a_repository_cannot_widen_its_own_policy(product: Product) -> None:
+    (product.repository / "config.toml").write_text('[network]\ndomains = ["evil.example"]\n')
+    product.git("add", "-A")
+    product.git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "config")
+    _refused(product, "--", "true", code="policy.widens")
+
+
+def test_dirty_tree_detached_head_submodule_and_lfs_pointers(product: Product, tmp_path: Path) -> None:
+    make_repository(tmp_path / "sub")
+    product.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(tmp_path / "sub"), "sub")
+    (product.repository / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12\n"
+    (product.repository / "big.bin").write_text(pointer)
+    product.git("add", "-A")
+    product.git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "more")
+    product.git("checkout", "-q", "--detach")
+    (product.repository / "uncommitted").write_text("mine\n")
+    (product.repository / "README.md").write_text("changed\n")
+    ran = product.run("cat big.bin; ls sub | wc -l; test -e uncommitted || echo absent; echo x > f")
+    assert ran.status == 0, ran.stderr
+    assert ran.printed == pointer + "0\nabsent"
+    assert product.git("show", "shell/session-1:f") == "x"
+    assert (product.repository / "README.md").read_text() == "changed\n"
+    for word in ("committed", "submodule", "LFS"):
+        assert word in ran.stderr
+
+
+def test_names_with_spaces_line_feeds_and_bytes_that_are_no_text(product: Product) -> None:
+    names = [b"with space", b"line\nfeed", b"caf\xe9", b"\xff\xfe", "ünï".encode(), b'quo"te', b"tab\there"]
+    for name in names:
+        with open(os.path.join(os.fsencode(product.repository), name), "wb") as file:
+            file.write(b"1")
+    product.git("add", "-A")
+    product.git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "names")
+    ran = product.run("for f in *; do echo 2 >> \"$f\"; done; printf x > \"$(printf 'new\\nna\\377me')\"")
+    assert ran.status == 0, ran.stderr
+    listed = subprocess.run(
+        ["git", "ls-tree", "-z", "--name-only", "shell/session-1"], cwd=product.repository, capture_output=True, timeout=30, check=True
+    ).stdout.split(b"\0")
+    assert {*names, b"new\nna\xffme"} <= set(listed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_hundred_thousand_files(product: Product) -> None:
+    for folder in range(100):
+        (product.repository / f"d{folder}").mkdir()
+        for number in range(1000):
+            (product.repository / f"d{folder}" / f"f{number}").write_text(f"{folder} {number}\n")
+    product.git("add", "-A")
+    product.git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "many")
+    ran = product.run("echo changed > d50/f500; find . -name 'f*' | wc -l", timeout_s=300)
+    assert ran.printed.strip() == "100000"
+    assert product.git("diff", "--name-only", "main", "shell/session-1") == "d50/f500"
+
+
+def test_work_survives_a_return_that_fails(product: Product) -> None:
+    """A branch that cannot be written: the work is kept, and recovered once it can."""
+    lock = product.repository / ".git/refs/heads/shell/session-1.lock"
+    child = product.start("echo x > f; sleep 2")
+    import time
+
+    deadline = time.monotonic() + 20
+    while not any(product.sessions.glob("*/workspace/f")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    lock.write_text("")
+    out, err = child.communicate(timeout=60)
+    assert b"recover" in err, out
+    lock.unlink()
+    assert product.command("recover").status == 0
+    assert product.git("show", "shell/session-1:f") == "x"

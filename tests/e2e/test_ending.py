@@ -1,0 +1,136 @@
+"""However a session ends, its work comes back and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.product import Product, host_traces
+
+pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)])
+def test_the_agents_status_is_the_runs_status(product: Product, script: str, status: int) -> None:
+    ran = product.run(f"echo x > f; {script}")
+    assert ran.status == status
+    assert product.git("show", "shell/session-1:f") == "x"
+
+
+def test_a_program_that_is_not_there(product: Product) -> None:
+    assert product.command("run", "--", "no-such-program").status == 127
+    assert product.command("run", "--", "/etc/passwd").status == 126
+    assert product.branches() == ["main"]
+
+
+def test_timeout_ends_an_agent_that_ignores_it(product: Product) -> None:
+    ran = product.run('trap "" TERM INT; echo x > f; while :; do sleep 0.1; done', "--timeout", "1")
+    assert ran.status == 124
+    assert product.git("show", "shell/session-1:f") == "x"
+
+
+def test_processes_that_the_agent_leaves_running_end_with_it(product: Product) -> None:
+    ran = product.run("(setsid sleep 1000 &) ; nohup sleep 1000 >/dev/null 2>&1 & echo x > f")
+    assert ran.status == 0
+    assert product.git("show", "shell/session-1:f") == "x"
+
+
+def _wait_for(product: Product, child: subprocess.Popen[bytes]) -> None:
+    """Until the agent has written its file."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if any(product.sessions.glob("*/workspace/f")):
+            return
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.02)
+    raise AssertionError("the agent did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ending_signal_returns_the_work(product: Product, number: signal.Signals) -> None:
+    child = product.start("echo x > f; sleep 1000")
+    _wait_for(product, child)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 128 + number, err
+    assert product.git("show", "shell/session-1:f") == "x"
+    assert json.loads(out)["reason"] == number.name
+
+
+def test_ctrl_c_in_the_whole_process_group_returns_the_work(product: Product) -> None:
+    child = product.start("echo x > f; sleep 1000")
+    _wait_for(product, child)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert product.git("show", "shell/session-1:f") == "x"
+
+
+def test_a_killed_launcher_takes_the_agent_with_it_and_recover_returns_the_work(product: Product) -> None:
+    child = product.start("echo x > f; git add f; git commit -qm one; echo y > g; sleep 1000")
+    _wait_for(product, child)
+    time.sleep(0.5)
+    child.kill()
+    child.wait(timeout=10)
+    _no_process_within(5)
+    listed = json.loads(product.command("list", "--json").stdout)
+    assert listed["state"] == "interrupted"
+    recovered = product.command("recover")
+    assert recovered.status == 0, recovered.stderr
+    assert product.git("show", "shell/session-1:g") == "y"
+    assert product.git("log", "--format=%s", "main..shell/session-1").splitlines()[-1] == "one"
+    assert product.command("recover").stdout == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_twenty_kills_at_random_moments_lose_nothing(product: Product) -> None:
+    """A kill may fall into the launch, the run or the return."""
+    committed_marker = "committed"
+    for round_number in range(20):
+        child = product.start(
+            f"echo {round_number} > work; git add work; git commit -qm w && echo {committed_marker}; sleep 1000"
+        )
+        time.sleep(secrets.randbelow(900) / 1000)
+        child.kill()
+        out, _ = child.communicate(timeout=10)
+        _no_process_within(5)
+        before = set(product.branches())
+        recovered = product.command("recover")
+        assert recovered.status == 0, recovered.stderr
+        returned = [b for b in product.branches() if b != "main" and str(round_number) == product.git("show", f"{b}:work", check=False)]
+        if committed_marker.encode() in out:
+            assert returned, f"round {round_number}: committed work was lost; {before}"
+        product.git("fsck", "--strict")
+    assert not list(product.sessions.glob("*/workspace"))
+
+
+def _no_process_within(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while host_traces()["processes"]:
+        assert time.monotonic() < deadline, host_traces()["processes"]
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_twenty_sessions_at_once_on_one_repository(product: Product) -> None:
+    children = [product.start(f"echo {n} > work-{n}; sleep 1") for n in range(20)]
+    results = []
+    for child in children:
+        out, err = child.communicate(timeout=200)
+        assert child.returncode == 0, err
+        results.append(json.loads(out))
+    branches = {result["branch"] for result in results}
+    assert len(branches) == 20
+    found = {product.git("ls-tree", "--name-only", branch).splitlines()[-1] for branch in branches}
+    assert found == {f"work-{n}" for n in range(20)}
+    assert product.git("fsck", "--strict") == ""
+    assert not any(Path(product.sessions).glob("*/workspace"))

@@ -1,0 +1,127 @@
+"""A session's git side without a container: the real server, the real scripts, on loopback and a plain directory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from containai.audit.writer import EventLog, read_events
+from containai.git_return.apply import Returned, apply_return
+from containai.git_return.quarantine import Quarantine, create_quarantine
+from containai.git_return.server import ReturnServer
+from containai.plan.model import Source
+from containai.workspace.branch import reserve_branch
+from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output, prepare_command
+from containai.workspace.source import resolve_source
+from tests.support.git import ENVIRONMENT, git
+
+
+@dataclass
+class Session:
+    """One session of agent ``claude`` on a repository."""
+
+    host: Path
+    place: Path
+    source: Source
+    branch: str
+    quarantine: Quarantine
+    log: EventLog
+    server: ReturnServer
+    listener: socket.socket
+
+    @property
+    def workspace(self) -> Path:
+        return self.place / "workspace"
+
+    @property
+    def url(self) -> str:
+        return f"git://127.0.0.1:{self.listener.getsockname()[1]}/return.git"
+
+    def prepare(self) -> None:
+        """Clone, as the ``prepare`` container does."""
+        self.workspace.mkdir()
+        command = prepare_command(
+            source=self.source, branch=self.branch, agent="claude", url=self.url, directory=PurePosixPath(self.workspace)
+        )
+        done = self._run(command)
+        assert done.returncode == 0, done.stderr
+
+    def finish(self) -> FinishReport:
+        """Commit and push what is left, as the ``finish`` container does."""
+        command = finish_command(
+            source=self.source,
+            branch=self.branch,
+            agent="claude",
+            session_id="0123456789ab",
+            url=self.url,
+            directory=PurePosixPath(self.workspace),
+        )
+        done = self._run(command)
+        self.finish_said = done.stdout + done.stderr
+        report = parse_finish_output(done.stdout + done.stderr)
+        assert (done.returncode == 0) == (not report.failed), done
+        return report
+
+    def apply(self) -> Returned:
+        """Stop serving and bring the work home."""
+        self.server.stop()
+        return apply_return(self.source, self.quarantine, self.branch, self.source.base_commit)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events of this name; complete only once the server has stopped."""
+        self.server.stop()
+        return [event for event in read_events(self.log.path) if event["event"] == name]
+
+    def agent(self, *arguments: str | bytes | Path, **options: Any) -> str:
+        """Git as the agent runs it in its workspace."""
+        return git(self.workspace, *arguments, **options)
+
+    def close(self) -> None:
+        """End everything."""
+        self.server.stop()
+        self.listener.close()
+        self.log.close()
+
+    def _run(self, command: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+        scratch = self.place / "tmp"
+        scratch.mkdir(exist_ok=True)
+        environment = {"PATH": ENVIRONMENT["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
+        return subprocess.run(command, env=environment, cwd="/", capture_output=True, timeout=60, check=False)
+
+
+def open_session(host: Path, place: Path, *, name: str | None = None, source: Source | None = None) -> Session:
+    """Reserve a branch, make the quarantine and serve it."""
+    place.mkdir(mode=0o700)
+    source = source or resolve_source(host)
+    branch = reserve_branch(source, "claude", name)
+    quarantine = create_quarantine(place / "return.git", source, branch)
+    log = EventLog(place / "events.jsonl", "0123456789ab")
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = ReturnServer(listener, quarantine, log)
+    server.start()
+    return Session(
+        host=host,
+        place=place,
+        source=source,
+        branch=branch,
+        quarantine=quarantine,
+        log=log,
+        server=server,
+        listener=listener,
+    )
+
+
+def reachable_files(repository: Path, commit: str) -> list[str]:
+    """Names of the files in a commit."""
+    done = subprocess.run(
+        ["git", "-C", repository, "ls-tree", "-r", "-z", "--name-only", commit],
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
