@@ -23,7 +23,9 @@ def _refused(product: Product, *words: str, status: int = 125, code: str) -> str
     return ran.stderr
 
 
-@pytest.mark.parametrize("name", ["a.lock", "a//b", "x/.hid", "..", "a..b", "-x", "a b", "a~b", "@{", "", "a\nb", "x/", "/x"])
+@pytest.mark.parametrize(
+    "name", ["a.lock", "a//b", "x/.hid", "..", "a..b", "-x", "a b", "a~b", "@{", "", "a\nb", "x/", "/x"]
+)
 def test_branch_names_that_git_refuses(product: Product, name: str) -> None:
     _refused(product, f"--branch={name}", "--", "true", status=2, code="usage")
     assert product.branches() == ["main"]
@@ -117,10 +119,14 @@ def test_names_with_spaces_line_feeds_and_bytes_that_are_no_text(product: Produc
             file.write(b"1")
     product.git("add", "-A")
     product.git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "names")
-    ran = product.run("for f in *; do echo 2 >> \"$f\"; done; printf x > \"$(printf 'new\\nna\\377me')\"")
+    ran = product.run('for f in *; do echo 2 >> "$f"; done; printf x > "$(printf \'new\\nna\\377me\')"')
     assert ran.status == 0, ran.stderr
     listed = subprocess.run(
-        ["git", "ls-tree", "-z", "--name-only", "shell/session-1"], cwd=product.repository, capture_output=True, timeout=30, check=True
+        ["git", "ls-tree", "-z", "--name-only", "shell/session-1"],
+        cwd=product.repository,
+        capture_output=True,
+        timeout=30,
+        check=True,
     ).stdout.split(b"\0")
     assert {*names, b"new\nna\xffme"} <= set(listed)
 

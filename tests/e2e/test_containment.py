@@ -33,7 +33,19 @@ def _canaries(product: Product) -> Iterator[tuple[str, list[Path]]]:
     """A secret text in every kind of place of the host that the test may write to."""
     secret = secrets.token_hex(16)
     places = [product.home / ".ssh" / "id", product.home / ".netrc", product.repository.parent / "beside"]
-    for directory in ("/root", "/etc", "/var", "/var/lib", "/tmp", "/run", "/opt", "/srv", "/home", "/dev/shm", "/var/tmp"):  # noqa: S108
+    for directory in (
+        "/root",
+        "/etc",
+        "/var",
+        "/var/lib",
+        "/tmp",
+        "/run",
+        "/opt",
+        "/srv",
+        "/home",
+        "/dev/shm",
+        "/var/tmp",
+    ):
         if os.access(directory, os.W_OK):
             places.append(Path(directory) / f"canary-{secret[:8]}")
     for place in places:
@@ -221,7 +233,9 @@ def test_with_no_network_there_is_no_proxy(product: Product) -> None:
 def test_a_passed_variable_is_on_no_command_line_and_in_no_log(product: Product) -> None:
     secret = secrets.token_hex(16)
     with_secret = Product(home=product.home, repository=product.repository, variables={"MY_TOKEN": secret})
-    ran = with_secret.run('test -n "$MY_TOKEN" && printf %s "$MY_TOKEN" | sha256sum; echo x > f; sleep 1', "--env", "MY_TOKEN")
+    ran = with_secret.run(
+        'test -n "$MY_TOKEN" && printf %s "$MY_TOKEN" | sha256sum; echo x > f; sleep 1', "--env", "MY_TOKEN"
+    )
     import hashlib
 
     assert ran.printed.split()[0] == hashlib.sha256(secret.encode()).hexdigest()
@@ -247,7 +261,9 @@ def _readable(path: Path) -> bool:
 
 
 def test_limits_are_the_planned_ones(product: Product) -> None:
-    fork = product.run("for i in $(seq 200); do sleep 5 & done; wait", "--memory", "256m", "--cpu", "1", "--timeout", "4")
+    fork = product.run(
+        "for i in $(seq 200); do sleep 5 & done; wait", "--memory", "256m", "--cpu", "1", "--timeout", "4"
+    )
     assert fork.status in (0, 124)
     hog = product.run(f"{PYTHON} -c 'x = bytearray(600_000_000); print(len(x))'", "--memory", "256m")
     assert hog.status != 0

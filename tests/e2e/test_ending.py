@@ -105,7 +105,11 @@ def test_twenty_kills_at_random_moments_lose_nothing(product: Product) -> None:
         before = set(product.branches())
         recovered = product.command("recover")
         assert recovered.status == 0, recovered.stderr
-        returned = [b for b in product.branches() if b != "main" and str(round_number) == product.git("show", f"{b}:work", check=False)]
+        returned = [
+            b
+            for b in product.branches()
+            if b != "main" and str(round_number) == product.git("show", f"{b}:work", check=False)
+        ]
         if committed_marker.encode() in out:
             assert returned, f"round {round_number}: committed work was lost; {before}"
         product.git("fsck", "--strict")

@@ -30,7 +30,11 @@ def test_untracked_work_comes_back_on_a_branch_of_its_own(product: Product) -> N
 
 def test_commits_of_the_agent_come_back_in_order(product: Product) -> None:
     ran = product.run("for i in 1 2 3; do echo $i > f; git add f; git commit -qm c$i; done; echo rest > rest")
-    assert product.git("log", "--format=%s", "--reverse", "main..shell/session-1").splitlines()[:3] == ["c1", "c2", "c3"]
+    assert product.git("log", "--format=%s", "--reverse", "main..shell/session-1").splitlines()[:3] == [
+        "c1",
+        "c2",
+        "c3",
+    ]
     assert ran.result["commits"] == product.git("rev-list", "--reverse", "main..shell/session-1").splitlines()
     assert product.git("show", "shell/session-1:rest") == "rest"
 
@@ -83,7 +87,12 @@ def test_an_edited_removed_or_moved_line_breaks_the_chain(product: Product) -> N
     lines = Path(product.run("true").result["event_log"]).read_bytes().splitlines(keepends=True)
     edited = [line.replace(b'"verdict":"allow"', b'"verdict":"deny"', 1) for line in lines]
     assert edited != lines
-    for forged in (edited, lines[:2] + lines[3:], [lines[1], lines[0], *lines[2:]], [*lines[:-1], lines[-1][:-9] + b"\n"]):
+    for forged in (
+        edited,
+        lines[:2] + lines[3:],
+        [lines[1], lines[0], *lines[2:]],
+        [*lines[:-1], lines[-1][:-9] + b"\n"],
+    ):
         assert find_break(forged) is not None
     assert find_break(lines) is None
 

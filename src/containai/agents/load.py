@@ -157,4 +157,3 @@ def _host_files(table: Table) -> tuple[HostFile, ...]:
         path = _below_home(entry, "path", _text(entry, "path"))
         files.append(HostFile(path=path, candidates=candidates, secret=secret))
     return tuple(files)
-

@@ -113,7 +113,5 @@ def _manifest(directory: Path) -> dict[str, Any]:
         with (directory / "package.json").open("rb") as file:
             manifest = json.loads(file.read(_MAX_JSON_BYTES))
     except (OSError, ValueError) as error:
-        raise AgentError(
-            f"the package in {directory} is damaged", code="agent.unusable", details=str(error)
-        ) from error
+        raise AgentError(f"the package in {directory} is damaged", code="agent.unusable", details=str(error)) from error
     return manifest if isinstance(manifest, dict) else {}

@@ -121,7 +121,10 @@ def _show_package(package: Package, real: Path, name: str) -> tuple[PurePosixPat
             f"{package.name} is installed without its program",
             code="agent.unusable",
             details=f"{real} is a placeholder: npm did not run the package's install script",
-            remedy=[f"npm rebuild --global {package.name}", f"npm install --global --ignore-scripts=false {package.name}"],
+            remedy=[
+                f"npm rebuild --global {package.name}",
+                f"npm install --global --ignore-scripts=false {package.name}",
+            ],
         )
     mounts = [
         Mount(kind=MountKind.READ_ONLY, target=AGENT_ROOT / MODULES / each.name, source=str(each.directory))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -61,9 +62,7 @@ class EventLog:
             try:
                 written = os.write(self._fd, line)
             except OSError as error:
-                raise AuditError(
-                    "the event log cannot be written", details=f"{self.path}: {error}"
-                ) from error
+                raise AuditError("the event log cannot be written", details=f"{self.path}: {error}") from error
             if written != len(line):
                 raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
             self._seq, self._prev = self._seq + 1, digest
@@ -81,9 +80,7 @@ def _tail(path: Path) -> tuple[int, str]:
     """Sequence number and hash of the last event, to continue an interrupted log."""
     if not path.exists() or path.stat().st_size == 0:
         return 0, GENESIS
-    last: dict[str, Any] = {}
-    for last in read_events(path):
-        pass
+    last = deque(read_events(path), maxlen=1).pop()
     return int(last["seq"]), str(last["hash"])
 
 

@@ -20,14 +20,13 @@ from containai.session.run import run_session
 
 _LOCAL = re.compile(r"127\.0\.0\.1:([0-9]{1,5})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GIT_VARIABLES = ("HOME", "XDG_CONFIG_HOME", "SUDO_UID")  # what git's ownership rules read
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 # Variables that decide how programs are loaded, or that the session sets itself.
 _RESERVED = re.compile(r"LD_.*|GLIBC_TUNABLES|HOME|PATH|USER|LOGNAME|(https?|all|no)_proxy|CONTAINAI_.*", re.IGNORECASE)
 
 
-def main(
-    args: argparse.Namespace, command: tuple[str, ...] | None, here: Surroundings, console: Console
-) -> int:
+def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surroundings, console: Console) -> int:
     """Run a session; the agent's exit status."""
     request = build_request(args, command)
     host = Host(
@@ -36,7 +35,7 @@ def main(
         state_dir=here.state_dir,
         config_file=here.config_file,
         terminal_type=here.terminal_type,
-        variables={name: here.variables[name] for name in ("HOME", "XDG_CONFIG_HOME", "SUDO_UID") if name in here.variables},
+        variables={name: here.variables[name] for name in _GIT_VARIABLES if name in here.variables},
     )
     outcome = run_session(request, host, here.values_of(request.passed_variables), _Voice(console))
     if args.json:
@@ -55,7 +54,9 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         raise UsageError("a command is expected behind --")
     if command is None and args.agent is None:
         raise UsageError(
-            "which agent?", code="usage.agent", remedy=["containai run --agent claude", "containai run -- COMMAND [ARG ...]"]
+            "which agent?",
+            code="usage.agent",
+            remedy=["containai run --agent claude", "containai run -- COMMAND [ARG ...]"],
         )
     if command is not None and args.prompt is not None:
         raise UsageError("--prompt is for an agent, and does not go with a command")
@@ -64,7 +65,9 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
     if args.name is not None and not _NAME.fullmatch(args.name):
         raise UsageError("--name: letters, digits, '.', '_' and '-' are expected, at most 63")
     if re.match(r"[a-z][a-z0-9+.-]*://", args.source):
-        raise UsageError("remote sources are not part of this version", code="usage.source", remedy=["git clone it first"])
+        raise UsageError(
+            "remote sources are not part of this version", code="usage.source", remedy=["git clone it first"]
+        )
     return RunRequest(
         source=Path(args.source),
         agent=args.agent or "shell",

@@ -22,7 +22,8 @@ def list_main(args: argparse.Namespace, here: Surroundings) -> int:
             print_json(asdict(record) | {"phase": record.phase.value, "state": state, "live": live})
         else:
             exit_code = "" if record.exit_code is None else str(record.exit_code)
-            rows.append((record.id, state, record.agent, record.branch, exit_code, str(len(record.commits)), record.repository))
+            commits = str(len(record.commits))
+            rows.append((record.id, state, record.agent, record.branch, exit_code, commits, record.repository))
     if not args.json:
         header = ("SESSION", "STATE", "AGENT", "BRANCH", "EXIT", "COMMITS", "REPOSITORY")
         print_table(header, [tuple(map(printable, row)) for row in rows])

@@ -90,9 +90,7 @@ def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation)
 
 def _is_below(target: str, planned: dict[str, MountKind]) -> bool:
     """Whether a mount came along with a planned read-only tree (a file system below /usr, say)."""
-    return any(
-        kind is MountKind.READ_ONLY and target.startswith(f"{path}/") for path, kind in planned.items()
-    )
+    return any(kind is MountKind.READ_ONLY and target.startswith(f"{path}/") for path, kind in planned.items())
 
 
 def _limits(spec: ContainerSpec, actual: EffectiveConfig) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from containai.git_return.connection import Connection
 from containai.git_return.quarantine import Quarantine
 from containai.host.clock import monotonic_s
-from containai.policy.model import GIB
+from containai.policy.model import GIB, MIB
 from containai.workspace.git import Argument, Child, await_exit, spawn_git
 
 IDLE_S = 60.0
@@ -33,7 +33,7 @@ class Bounds:
     """What the git program and its children may use, each of them."""
 
     memory_bytes: int = 4 * GIB
-    file_bytes: int = 0
+    file_bytes: int = 64 * MIB
 
 
 def serve_git(

@@ -104,7 +104,7 @@ class ReturnServer:
                 except (OSError, WireError, ContainaiError) as error:
                     if isinstance(error, AuditError):
                         raise
-                    self._log.append(Kind.GIT, "connection", verdict="refused", reason=str(error)[:_SHOWN_REF])
+                    self._log.append(Kind.GIT, "connection", verdict="deny", reason=str(error)[:_SHOWN_REF])
         except AuditError as error:
             self.failure = error
         finally:
@@ -129,7 +129,7 @@ class ReturnServer:
             tip = self._quarantine.tip()
             command = ["upload-pack", "--strict", f"--timeout={int(IDLE_S)}", self._quarantine.path]
             status = serve_git(client, self._quarantine, command, beginning=b"", bounds=Bounds())
-        verdict = "allowed" if status == 0 else "failed"
+        verdict = "allow" if status == 0 else "deny"
         self._log.append(Kind.GIT, "fetch", ref=self._quarantine.ref, old=tip, new=tip, verdict=verdict)
 
     def _push(self, client: Connection) -> None:
@@ -152,7 +152,7 @@ class ReturnServer:
             ref=outcome.command.ref[:_SHOWN_REF],
             old=outcome.command.old,
             new=outcome.command.new,
-            verdict="refused" if outcome.reason else "allowed",
+            verdict="deny" if outcome.reason else "allow",
             **fields,
         )
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from containai.errors import ContainaiError
 
+Child = subprocess.Popen[bytes]
+PIPE = subprocess.PIPE
+TimeoutExpired = subprocess.TimeoutExpired
+
 MINIMAL_ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
@@ -54,9 +58,7 @@ def run(
             f"{_name(argv)} did not finish within {timeout_s:g} s", code="process.timeout"
         ) from expired
     except OSError as error:
-        raise ContainaiError(
-            f"cannot run {_name(argv)}", code="process.missing", details=str(error)
-        ) from error
+        raise ContainaiError(f"cannot run {_name(argv)}", code="process.missing", details=str(error)) from error
     return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
@@ -69,6 +71,7 @@ def spawn(
     stderr: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     new_session: bool = False,
+    cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child and return at once.
 
@@ -84,11 +87,10 @@ def spawn(
             stderr=stderr,
             pass_fds=tuple(pass_fds),
             start_new_session=new_session,
+            cwd=cwd,
         )
     except OSError as error:
-        raise ContainaiError(
-            f"cannot run {_name(argv)}", code="process.missing", details=str(error)
-        ) from error
+        raise ContainaiError(f"cannot run {_name(argv)}", code="process.missing", details=str(error)) from error
 
 
 def _name(argv: Sequence[str | bytes | Path]) -> str:

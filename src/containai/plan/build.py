@@ -105,6 +105,6 @@ def _environment(
         proxy = f"http://127.0.0.1:{PROXY_PORT}"
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             environment |= {name: proxy, name.upper(): proxy}
-        environment |= {name: "127.0.0.1,localhost,::1" for name in ("no_proxy", "NO_PROXY")}
+        environment |= dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost,::1")
         environment["NODE_USE_ENV_PROXY"] = "1"  # Node.js 22.21 and 24
     return environment | dict(adapter.environment)

@@ -12,14 +12,16 @@ from containai.agents.model import Adapter, Program
 from containai.agents.resolve import resolve_files, resolve_program
 from containai.engine.embedded.engine import Tools
 from containai.errors import EngineError
+from containai.host.cgroups import Delegation
 from containai.host.layout import HostLayout, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
-from containai.plan.model import Identity, Source, StagedFile
+from containai.plan.model import HOME, Identity, Source, StagedFile
 from containai.plan.request import RunRequest
 from containai.policy.load import load_user, parse_repository
 from containai.policy.model import NetworkMode
 from containai.policy.narrow import Flags, Narrowed, narrow
-from containai.preflight.facts import Facts, collect_facts
+from containai.preflight.facts import PROFILE, collect_facts
+from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
 from containai.session.identity import choose_identity
 from containai.workspace.committed import read_committed_file
@@ -80,11 +82,8 @@ def decide(request: RunRequest, host: Host) -> Decided:
         api_hosts=adapter.api_hosts,
     )
     _require_engine(narrowed.engine)
-    facts = collect_facts(
-        identity=identity,
-        state_dir=host.state_dir,
-        with_proxy=narrowed.policy.network.mode is not NetworkMode.NONE,
-    )
+    with_proxy = narrowed.policy.network.mode is not NetworkMode.NONE
+    facts = look_at_host(identity, host.state_dir, with_proxy=with_proxy)
     refuse_if_needed(facts, "embedded")
     program = None if request.command else resolve_program(adapter, host.search_path, host.home)
     files = resolve_files(adapter, host.home, narrowed.policy.credentials)
@@ -112,10 +111,17 @@ def _require_engine(name: str) -> None:
 
 
 def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[str, ...]:
-    from_host = [file for file in files if file.is_credential]
-    if not from_host:
+    secret = {str(HOME / file.path) for file in adapter.host_files if file.secret}
+    given = sorted(str(file.target) for file in files if str(file.target) in secret)
+    if not given:
         return ()
-    return (f"{adapter.title} can read the credentials that it gets (mode mount): they cannot be changed, but copied",)
+    return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
+
+
+def look_at_host(identity: Identity, state_dir: Path, *, with_proxy: bool) -> Facts:
+    """Collect the facts that a launch and ``doctor`` share (P7)."""
+    native = [native_file(name) for name in ("containai-shim", "agent.bpf", "housekeeping.bpf")]
+    return collect_facts(identity=identity, state_dir=state_dir, native=native, with_proxy=with_proxy)
 
 
 def native_file(name: str) -> Path:
@@ -124,18 +130,18 @@ def native_file(name: str) -> Path:
 
 
 def embedded_tools(facts: Facts) -> Tools:
-    """The engine's tools, from what preflight found."""
+    """The engine's tools.
+
+    Preconditions: ``refuse_if_needed`` has passed, so everything is there.
+    """
+    assert facts.bwrap.path is not None
+    assert isinstance(facts.delegation, Delegation)
     return Tools(
         bwrap=facts.bwrap.path,
         shim=native_file("containai-shim"),
         agent_filter=native_file("agent.bpf").read_bytes(),
         housekeeping_filter=native_file("housekeeping.bpf").read_bytes(),
         landlock_abi=facts.landlock_abi,
-        apparmor_profile=facts.apparmor_profile,
+        apparmor_profile=PROFILE if facts.apparmor_enabled else "",
         delegation=facts.delegation,
     )
-
-
-def passed_values(names: tuple[str, ...], variables: Mapping[str, str]) -> dict[str, str]:
-    """The values of the variables that the user passes on."""
-    return {name: variables[name] for name in names}

@@ -51,6 +51,7 @@ def start_guards(
         squid=squid,
         tether=engine.tether((), None, uid=session.plan.identity.proxy_uid, gid=session.plan.identity.proxy_gid),
         log=session.log,
+        on_failure=end,
     )
     always.callback(egress.stop)
     guards = Guards(

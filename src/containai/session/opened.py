@@ -65,45 +65,53 @@ def open_session(
         workspace=directory.workspace,
         terminal_type=host.terminal_type,
     )
-    directory.write(
-        SessionRecord(
-            id=directory.id,
-            name=plan.name,
-            agent=plan.agent,
-            engine=plan.engine,
-            repository=os.fspath(source.toplevel),
-            git_dir=os.fspath(source.git_dir),
-            base_commit=source.base_commit,
-            branch=branch,
-            created=now_rfc3339(),
-            phase=Phase.CREATING,
-            agent_uid=identity.agent_uid,
-            agent_gid=identity.agent_gid,
-            push=plan.push,
-        )
-    )
+    directory.write(_record(plan))
     log = EventLog(directory.events_path, directory.id)
     always.callback(log.close)
+    _log_configuration(log, plan)
+    return OpenSession(
+        directory=directory,
+        plan=plan,
+        log=log,
+        quarantine=create_quarantine(directory.quarantine, source, branch),
+    )
+
+
+def _record(plan: SessionPlan) -> SessionRecord:
+    return SessionRecord(
+        id=plan.session_id,
+        name=plan.name,
+        agent=plan.agent,
+        engine=plan.engine,
+        repository=os.fspath(plan.source.toplevel),
+        git_dir=os.fspath(plan.source.git_dir),
+        base_commit=plan.source.base_commit,
+        branch=plan.branch,
+        created=now_rfc3339(),
+        phase=Phase.CREATING,
+        agent_uid=plan.identity.agent_uid,
+        agent_gid=plan.identity.agent_gid,
+        push=plan.push,
+    )
+
+
+def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
+    """The ``session-config`` event (A2): what was planned, by name and digest, never a secret."""
+    network = plan.policy.network
     log.append(
         Kind.SESSION,
         "session-config",
         name=plan.name,
         agent=plan.agent,
         engine=plan.engine,
-        repository=os.fspath(source.toplevel),
-        head=source.base_commit,
-        branch=branch,
+        repository=os.fspath(plan.source.toplevel),
+        head=plan.source.base_commit,
+        branch=plan.branch,
         command=list(plan.command),
         passed_variables=list(plan.passed_variables),
-        network=plan.policy.network.mode.value,
-        domains=list(plan.policy.network.domains),
-        local_services=[str(service) for service in plan.policy.network.local_services],
+        network=network.mode.value,
+        domains=list(network.domains),
+        local_services=[str(service) for service in network.local_services],
         config_sha256=plan.plan_sha256,
         policy_sha256=plan.policy_sha256,
-    )
-    return OpenSession(
-        directory=directory,
-        plan=plan,
-        log=log,
-        quarantine=create_quarantine(directory.quarantine, source, branch),
     )

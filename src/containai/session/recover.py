@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind
+from containai.egress.squid import remove_shared_memory, service_name
 from containai.engine.embedded.engine import EmbeddedEngine
 from containai.errors import ContainaiError, StateError
 from containai.git_return.quarantine import create_quarantine, open_quarantine
@@ -17,9 +18,8 @@ from containai.host.layout import read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED, account_files, plan_mounts
 from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Limits, Policy
-from containai.preflight.facts import collect_facts
 from containai.preflight.report import refuse_if_needed
-from containai.session.decide import embedded_tools
+from containai.session.decide import embedded_tools, look_at_host
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
 from containai.workspace.branch import claim_branch, release_branch
@@ -52,8 +52,8 @@ def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
     sessions = [store.find(wanted)] if wanted is not None else list(store.all())
     for directory in sessions:
         record = directory.read()
-        needed = record.phase is not Phase.ENDED and (wanted is not None or record.push or record.phase is not Phase.UNRETURNED)
-        if not needed:
+        on_purpose = record.phase is Phase.UNRETURNED and not record.push
+        if record.phase is Phase.ENDED or (on_purpose and wanted is None):
             continue
         if not directory.lock():
             if wanted is not None:
@@ -73,6 +73,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
     for group in cgroups.find_leftovers({record.id}):
         group.kill()
         group.destroy()
+    remove_shared_memory(service_name(record.id))
     source = Source(
         toplevel=Path(record.repository),
         git_dir=Path(record.git_dir),
@@ -87,7 +88,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
     identity = Identity(
         agent_uid=record.agent_uid, agent_gid=record.agent_gid, proxy_uid=record.agent_uid, proxy_gid=record.agent_gid
     )
-    facts = collect_facts(identity=identity, state_dir=state_dir, with_proxy=False)
+    facts = look_at_host(identity, state_dir, with_proxy=False)
     refuse_if_needed(facts, "embedded")
     plan = _housekeeping_plan(directory, record, source, identity)
     with contextlib.ExitStack() as held:
@@ -109,9 +110,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
     )
 
 
-def _housekeeping_plan(
-    directory: SessionDir, record: SessionRecord, source: Source, identity: Identity
-) -> SessionPlan:
+def _housekeeping_plan(directory: SessionDir, record: SessionRecord, source: Source, identity: Identity) -> SessionPlan:
     limits = Limits()
     return SessionPlan(
         session_id=record.id,

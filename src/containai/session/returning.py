@@ -47,9 +47,7 @@ def bring_home(
         finished = _finish(engine, plan, quarantine, log)
         brought = _apply(plan, quarantine, log, finished) if plan.push else _keep(plan, finished)
     except ContainaiError as error:
-        brought = Brought(
-            branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True
-        )
+        brought = Brought(branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True)
     log.append(
         Kind.SESSION,
         "returned",
@@ -62,9 +60,7 @@ def bring_home(
 
 
 def _finish(engine: EmbeddedEngine, plan: SessionPlan, quarantine: Quarantine, log: EventLog) -> FinishReport:
-    command = finish_command(
-        source=plan.source, branch=plan.branch, agent=plan.agent, session_id=plan.session_id
-    )
+    command = finish_command(source=plan.source, branch=plan.branch, agent=plan.agent, session_id=plan.session_id)
     spec = render_housekeeping(plan, "finish", command)
     chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S)
     report = parse_finish_output(chore.output)

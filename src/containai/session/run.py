@@ -1,7 +1,7 @@
 """One session, from the request to the returned work. The stages in order; no decision of its own.
 
-    request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) -> prepare
-            -> create -> verify -> guard -> attend -> return -> settle
+request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) -> prepare
+        -> create -> verify -> guard -> attend -> return -> settle
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from containai.audit.writer import Kind
 from containai.engine.embedded.engine import EmbeddedEngine
 from containai.host.clock import monotonic_s, since_process_start_s
 from containai.plan.request import RunRequest
-from containai.preflight.facts import Facts
+from containai.preflight.model import Facts
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
 from containai.session.decide import Host, decide, embedded_tools
@@ -81,7 +81,7 @@ def _run_agent(
         container = create_verified(engine, render_agent(plan, passed), streams.stdio)
         running.callback(container.destroy)
         streams.given()
-        guards = start_guards(engine, container, session, facts.squid, running)
+        guards = start_guards(engine, container, session, facts.squid.path, running)
         say.starting(plan, notes)
         session.log.append(Kind.SESSION, "started", pid=container.pid)
         session.directory.update(phase=Phase.RUNNING)

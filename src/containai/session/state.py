@@ -208,5 +208,3 @@ def _make_directory(path: Path, mode: int) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-

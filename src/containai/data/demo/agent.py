@@ -67,13 +67,15 @@ def honest_work() -> None:
     say("work", did=f"fetched the task from the one service that was granted: {task}")
     source = pathlib.Path("durations.py")
     source.write_text(
-        source.read_text().replace(
+        source.read_text()
+        .replace(
             "    return int(text[:-1]) * UNITS[text[-1]]\n",
             '    parts = re.findall(r"(\\d+)([smh])", text)\n'
             '    if not parts or "".join(number + unit for number, unit in parts) != text:\n'
             '        raise ValueError(f"not a duration: {text!r}")\n'
             "    return sum(int(number) * UNITS[unit] for number, unit in parts)\n",
-        ).replace("UNITS =", "import re\n\nUNITS =")
+        )
+        .replace("UNITS =", "import re\n\nUNITS =")
     )
     tests = pathlib.Path("test_durations.py")
     tests.write_text(
@@ -99,7 +101,8 @@ def mischief() -> None:
     attempt("make a user namespace", "seccomp", lambda: call(272, 0x10000000))
     attempt("load a BPF program", "seccomp", lambda: call(321, 0, 0, 0))
     attempt("replace /usr/bin/git", "read-only mount", lambda: pathlib.Path("/usr/bin/git").write_text(""))
-    attempt("set the core dump handler", "Landlock", lambda: pathlib.Path("/proc/sys/kernel/core_pattern").write_text("|/x"))
+    core_pattern = pathlib.Path("/proc/sys/kernel/core_pattern")
+    attempt("set the core dump handler", "Landlock", lambda: core_pattern.write_text("|/x"))
     attempt("become root with su", "no-new-privileges", lambda: run("su", "-c", "id", "root"))
     attempt("push to main", "return server", lambda: run("git", "push", "local", "HEAD:refs/heads/main"))
     hook = pathlib.Path(".git/hooks/post-checkout")

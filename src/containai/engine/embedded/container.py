@@ -9,11 +9,11 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 
 from containai.engine.embedded.readback import read_effective_config
 from containai.engine.protocol import EffectiveConfig, ExitResult
 from containai.errors import EngineError
+from containai.host import process
 from containai.host.cgroups import Cgroup
 from containai.host.clock import monotonic_s
 
@@ -26,7 +26,7 @@ class EmbeddedContainer:
     def __init__(
         self,
         *,
-        monitor: subprocess.Popen[bytes],
+        monitor: process.Child,
         control: socket.socket,
         pid: int,
         listeners: tuple[int, ...],
@@ -130,14 +130,16 @@ class EmbeddedContainer:
         return f"{errno.errorcode.get(self.failed_exec_errno, '')}: {os.strerror(self.failed_exec_errno)}"
 
 
-def end_monitor(monitor: subprocess.Popen[bytes]) -> None:
+def end_monitor(monitor: process.Child) -> None:
     """End bubblewrap's process outside the container, which takes the container with it."""
     if monitor.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(process.TimeoutExpired):
             monitor.wait(timeout=0.5)
     if monitor.poll() is None:
         monitor.kill()
         monitor.wait(timeout=_END_TIMEOUT_S)
+    if monitor.stderr is not None:
+        monitor.stderr.close()
 
 
 def _shell_status(wait_status: int) -> int:

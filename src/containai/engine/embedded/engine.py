@@ -15,7 +15,6 @@ import contextlib
 import os
 import socket
 import struct
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -56,9 +55,7 @@ class EmbeddedEngine:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self.expectation = Expectation(
-            apparmor_profile=tools.apparmor_profile, engine_files=(str(SHIM_INSIDE),)
-        )
+        self.expectation = Expectation(apparmor_profile=tools.apparmor_profile, engine_files=(str(SHIM_INSIDE),))
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> EmbeddedContainer:
         """Make a container with all guards on and nothing of the agent run yet."""
@@ -78,7 +75,7 @@ class EmbeddedEngine:
 
     def _launch(
         self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, cgroup: cgroups.Cgroup | None
-    ) -> subprocess.Popen[bytes]:
+    ) -> process.Child:
         with contextlib.ExitStack() as held:
             held.callback(control.close)
             files: list[int] = []
@@ -115,13 +112,11 @@ class EmbeddedEngine:
             prefix = self._tools.delegation.command_prefix(spec.limits) if cgroup is None else ()
             return process.spawn(  # 3
                 [*prefix, *tether, str(self._tools.bwrap), "--args", str(args_fd), *inside],
-                stderr=subprocess.PIPE,
+                stderr=process.PIPE,
                 pass_fds=(*files, control.fileno(), *streams),
             )
 
-    def tether(
-        self, staging: Sequence[str], cgroup: cgroups.Cgroup | None, *, uid: int, gid: int
-    ) -> tuple[str, ...]:
+    def tether(self, staging: Sequence[str], cgroup: cgroups.Cgroup | None, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
         joins = [part for file in (cgroup.procs_files if cgroup else ()) for part in ("--join", str(file))]
         user = ("--uid", str(uid), "--gid", str(gid)) if os.geteuid() == 0 else ()
@@ -163,7 +158,7 @@ def _content(file: StagedFile) -> bytes:
         ) from error
 
 
-def _receive(control: socket.socket, monitor: subprocess.Popen[bytes]) -> tuple[int, list[int]]:
+def _receive(control: socket.socket, monitor: process.Child) -> tuple[int, list[int]]:
     """The first process's report: its id, vouched for by the kernel, and its descriptors."""
     control.settimeout(_CREATE_TIMEOUT_S)
     room = socket.CMSG_SPACE(_MAX_FDS * 4) + socket.CMSG_SPACE(struct.calcsize("3i"))
@@ -180,8 +175,8 @@ def _receive(control: socket.socket, monitor: subprocess.Popen[bytes]) -> tuple[
     if message != b"R" or pid <= 0:
         for fd in fds:
             os.close(fd)
+        said = b"" if monitor.stderr is None else monitor.stderr.read()  # its end of file is the monitor's end
         end_monitor(monitor)
-        said = monitor.stderr.read() if monitor.stderr else b""
         details = (message[1:] if message[:1] == b"F" else said).decode(errors="replace").strip()
         raise EngineError("the container could not be created", code="engine.create", details=details)
     control.settimeout(None)
@@ -191,7 +186,7 @@ def _receive(control: socket.socket, monitor: subprocess.Popen[bytes]) -> tuple[
 def _adopt(
     spec: ContainerSpec,
     stdio: Stdio,
-    monitor: subprocess.Popen[bytes],
+    monitor: process.Child,
     control: socket.socket,
     pid: int,
     fds: list[int],
@@ -216,4 +211,3 @@ def _adopt(
         notify_fd=rest.pop(0) if spec.supervised else -1,
         cgroup=cgroup,
     )
-

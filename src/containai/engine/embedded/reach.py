@@ -50,9 +50,7 @@ def _choose_stage(sources: list[str]) -> str:
     for stage in _STAGES:
         if Path(stage).is_dir() and not any(Path(os.path.realpath(s)).is_relative_to(stage) for s in sources):
             return stage
-    raise EngineError(
-        "no place to bind the session's files", code="engine.stage", remedy=[f"mkdir {_STAGES[0]}"]
-    )
+    raise EngineError("no place to bind the session's files", code="engine.stage", remedy=[f"mkdir {_STAGES[0]}"])
 
 
 def _everybody_reaches(source: str) -> bool:

@@ -26,9 +26,7 @@ def read_effective_config(pid: int) -> EffectiveConfig:
     """
     proc = Path("/proc") / str(pid)
     try:
-        status = dict(
-            line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line
-        )
+        status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
         limits = effective_limits(pid)
         return EffectiveConfig(
             uid=_numbers(status["Uid"]),

@@ -1,0 +1,188 @@
+"""Look at the host. The only I/O of preflight; no environment variable can change what is found (P5)."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from containai.errors import ContainaiError
+from containai.host import cgroups, process
+from containai.plan.model import AGENT_UID, Identity
+from containai.preflight.model import Facts, Platform, Probe, Tool
+
+PROFILE = "containai-agent"
+_PLACES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
+_PROBE_TIMEOUT_S = 15.0
+_VERSION = re.compile(rb"(\d+(?:\.\d+)+)")
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_VERSION = 444, 1
+
+# What every container of a session needs, in small: all namespaces, and mounts that work inside them.
+_PROBE_ARGUMENTS = (
+    *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"),
+    *("--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--new-session", "--die-with-parent"),
+    *("--as-pid-1", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
+    *("--size", "65536", "--tmpfs", "/tmp"),  # noqa: S108  (inside the probe)
+    *("--remount-ro", "/", "--", "/bin/cat", "/proc/self/mountinfo"),
+)
+
+
+def collect_facts(
+    *, identity: Identity, state_dir: Path, native: Sequence[Path] = (), with_proxy: bool = True
+) -> Facts:
+    """Collect every fact; the children run side by side.
+
+    Args:
+        identity: Whose rights to probe with: the session's own user.
+        state_dir: Where sessions will be kept.
+        native: Files that must have been built.
+        with_proxy: Whether the session needs Squid.
+    """
+    bwrap, squid, git = _find("bwrap"), _find("squid"), _find("git")
+    children = {
+        "probe": _start(bwrap, _PROBE_ARGUMENTS, identity),
+        "bwrap": _start(bwrap, ("--version",)),
+        "squid": _start(squid, ("-v",)),
+        "git": _start(git, ("--version",)),
+    }
+    enabled = _apparmor_enabled()
+    state_problem, free_bytes = _look_at_state(state_dir)
+    delegation = cgroups.find_delegation()
+    said = {name: _finish(child) for name, child in children.items()}
+    return Facts(
+        platform=_platform(),
+        machine=os.uname().machine,
+        kernel=os.uname().release,
+        seccomp_actions=_seccomp_actions(),
+        landlock_abi=max(0, ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)),
+        apparmor_enabled=enabled,
+        apparmor_mode=_apparmor_mode() if enabled else None,
+        ptrace_scope=_sysctl("kernel/yama/ptrace_scope"),
+        userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
+        userns_max=_sysctl("user/max_user_namespaces"),
+        userns_apparmor=_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+        probe=_judge(said["probe"]),
+        bwrap=Tool(path=bwrap, version=_version(said["bwrap"])),
+        squid=Tool(path=squid, version=_version(said["squid"])),
+        git=Tool(path=git, version=_version(said["git"])),
+        delegation=delegation,
+        state_problem=state_problem,
+        state_free_bytes=free_bytes,
+        native_missing=tuple(str(path) for path in native if not path.is_file()),
+        is_root=os.geteuid() == 0,
+        with_proxy=with_proxy,
+    )
+
+
+def _find(name: str) -> Path | None:
+    return next((path for place in _PLACES if os.access(path := Path(place, name), os.X_OK)), None)
+
+
+def _start(program: Path | None, arguments: Sequence[str], identity: Identity | None = None) -> process.Child | None:
+    if program is None:
+        return None
+    user: tuple[str, ...] = ()
+    if identity is not None and os.geteuid() == 0:
+        user = ("setpriv", f"--reuid={identity.agent_uid}", f"--regid={identity.agent_gid}", "--clear-groups", "--")
+    with contextlib.suppress(ContainaiError):
+        return process.spawn([*user, program, *arguments], stdout=process.PIPE, stderr=process.PIPE)
+    return None
+
+
+def _finish(child: process.Child | None) -> process.Completed | None:
+    if child is None:
+        return None
+    try:
+        stdout, stderr = child.communicate(timeout=_PROBE_TIMEOUT_S)
+    except process.TimeoutExpired:
+        child.kill()
+        stdout, stderr = child.communicate()
+    return process.Completed(status=child.returncode, stdout=stdout, stderr=stderr)
+
+
+def _judge(done: process.Completed | None) -> Probe | None:
+    """The probe worked when the tmpfs is really mounted inside, ``nosuid`` and ``nodev``."""
+    if done is None:
+        return None
+    mounted = re.search(rb" /tmp (\S+) ", done.stdout)
+    options = set(mounted[1].split(b",")) if mounted else set()
+    worked = done.status == 0 and {b"nosuid", b"nodev"} <= options
+    return Probe(worked=worked, said=done.said or ("" if worked else "no tmpfs was mounted inside"))
+
+
+def _version(done: process.Completed | None) -> tuple[int, ...]:
+    match = _VERSION.search(done.stdout) if done else None
+    return tuple(int(part) for part in match[1].split(b".")) if match else ()
+
+
+def _sysctl(name: str) -> int | None:
+    try:
+        return int(Path("/proc/sys", name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _seccomp_actions() -> frozenset[str] | None:
+    try:
+        return frozenset(Path("/proc/sys/kernel/seccomp/actions_avail").read_text().split())
+    except OSError:
+        return None
+
+
+def _apparmor_enabled() -> bool | None:
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+
+
+def _apparmor_mode() -> str | None:
+    """How the kernel holds our profile. Only root can read the list; a profile's own entry says the same."""
+    try:
+        for line in Path("/sys/kernel/security/apparmor/profiles").read_text().splitlines():
+            name, _, mode = line.rpartition(" ")
+            if name == PROFILE:
+                return mode.strip("()")
+    except OSError:
+        return _apparmor_mode_by_entry()
+    return "absent"
+
+
+def _apparmor_mode_by_entry() -> str | None:
+    entries = Path("/sys/kernel/security/apparmor/policy/profiles")
+    try:
+        found = [entry for entry in entries.iterdir() if (entry / "name").read_text().strip() == PROFILE]
+        return (found[0] / "mode").read_text().strip() if found else "absent"
+    except OSError:
+        return None
+
+
+def _look_at_state(state_dir: Path) -> tuple[str, int]:
+    place = state_dir
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is not a directory", 0
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{place} cannot be written", 0
+    return "", shutil.disk_usage(place).free
+
+
+def _platform() -> Platform:
+    with contextlib.suppress(OSError):
+        if "microsoft" in Path("/proc/version").read_text().lower():
+            return Platform.WSL
+    with contextlib.suppress(OSError):
+        ids = re.findall(r'^ID(?:_LIKE)?="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE)
+        words = " ".join(ids).split()
+        if "debian" in words or "ubuntu" in words:
+            return Platform.DEBIAN
+        if "fedora" in words or "rhel" in words:
+            return Platform.FEDORA
+    return Platform.OTHER

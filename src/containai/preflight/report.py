@@ -1,0 +1,49 @@
+"""Findings for people and for scripts; a refusal shows them all at once (P3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from containai.errors import PreflightRefused
+from containai.preflight.checks import check
+from containai.preflight.model import Facts, Finding, Verdict
+
+
+def verdict_of(findings: tuple[Finding, ...]) -> str:
+    """``ready`` or ``refused``."""
+    return "refused" if any(finding.verdict is Verdict.REFUSE for finding in findings) else "ready"
+
+
+def as_json(engine: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """The contract of ``doctor --json``."""
+    return {
+        "engine": engine,
+        "verdict": verdict_of(findings),
+        "findings": [
+            {
+                "id": finding.id,
+                "state": finding.state.value,
+                "verdict": finding.verdict.value,
+                "summary": finding.summary,
+                "why": finding.why,
+                "remedy": list(finding.remedy),
+            }
+            for finding in findings
+        ],
+    }
+
+
+def refuse_if_needed(facts: Facts, engine: str) -> None:
+    """Refuse where ``doctor`` refuses (P7).
+
+    Raises:
+        PreflightRefused: Naming every reason; its code is ``preflight.`` and the first one.
+    """
+    refused = [finding for finding in check(facts, engine) if finding.verdict is Verdict.REFUSE]
+    if refused:
+        raise PreflightRefused(
+            f"this host cannot run the {engine} engine safely",
+            code=f"preflight.{refused[0].id}",
+            details="\n".join(f"{finding.id}: {finding.summary}\n  why: {finding.why}" for finding in refused),
+            remedy=tuple(dict.fromkeys(line for finding in refused for line in finding.remedy)),
+        )
