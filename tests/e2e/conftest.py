@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,13 @@ def product(tmp_path: Path) -> Product:
 
 
 @pytest.fixture
-def nothing_left() -> object:
-    """Fails a test after which a process, mount or control group is there that was not before."""
+def nothing_left(product: Product) -> Iterator[None]:
+    """Fails a test after which a process, mount or control group stays that was not there before."""
     before = host_traces()
     yield
-    after = host_traces()
-    left = {kind: after[kind] - before[kind] for kind in after}
-    assert not any(left.values()), f"left behind: {left}"
+    deadline = time.monotonic() + 3
+    while left := {kind: found - before[kind] for kind, found in host_traces().items() if found - before[kind]}:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"left behind: {left}")
+        time.sleep(0.1)
+    assert not list(product.home.rglob("*.new"))

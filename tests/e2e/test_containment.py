@@ -72,6 +72,7 @@ for path in {[str(p) for p in places]!r}:
 for top in ("/home", "/tmp", "/run", "/var", "/etc", "/opt", "/srv", "/root", "/dev", "/workspace"):
     for folder, _, names in os.walk(top):
         for name in names:
+            if name == "ptmx": continue  # a read of it waits for ever
             try:
                 with open(os.path.join(folder, name), "rb") as file:
                     if {secret!r}.encode() in file.read(4096): found.append(os.path.join(folder, name))
@@ -95,7 +96,7 @@ def test_only_its_own_processes_are_visible(product: Product) -> None:
 def test_identity_capabilities_and_guards_in_the_kernels_own_words(product: Product) -> None:
     status = _ask(
         product,
-        "import json;print(json.dumps(dict(l.rstrip().split(':\\t',1) for l in open('/proc/self/status') if ':\\t' in l)))",
+        "import json;print(json.dumps({l.split(':')[0]: l.split(':',1)[1].strip() for l in open('/proc/self/status')}))",
     )
     assert isinstance(status, dict)
     assert set(status["Uid"].split()) == {"1000"}

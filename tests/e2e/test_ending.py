@@ -79,7 +79,7 @@ def test_a_killed_launcher_takes_the_agent_with_it_and_recover_returns_the_work(
     time.sleep(0.5)
     child.kill()
     child.wait(timeout=10)
-    _no_process_within(5)
+    _no_orphan_within(5)
     listed = json.loads(product.command("list", "--json").stdout)
     assert listed["state"] == "interrupted"
     recovered = product.command("recover")
@@ -101,7 +101,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(product: Product) -> None:
         time.sleep(secrets.randbelow(900) / 1000)
         child.kill()
         out, _ = child.communicate(timeout=10)
-        _no_process_within(5)
+        _no_orphan_within(5)
         before = set(product.branches())
         recovered = product.command("recover")
         assert recovered.status == 0, recovered.stderr
@@ -116,7 +116,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(product: Product) -> None:
     assert not list(product.sessions.glob("*/workspace"))
 
 
-def _no_process_within(seconds: float) -> None:
+def _no_orphan_within(seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while host_traces()["processes"]:
         assert time.monotonic() < deadline, host_traces()["processes"]

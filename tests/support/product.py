@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -26,8 +27,8 @@ class Ran:
 
     @property
     def printed(self) -> str:
-        """Standard output without the last line, the JSON result."""
-        return self.stdout.rpartition("\n")[0] if self.result else self.stdout
+        """What the agent printed: with ``--json`` it comes on standard error, among our messages."""
+        return "\n".join(line for line in self.stderr.splitlines() if not line.startswith("containai:"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +79,12 @@ class Product:
     def run(self, script: str, *options: str, timeout_s: float = TIMEOUT_S) -> Ran:
         """``containai run --json OPTION... -- sh -c SCRIPT``, with the result read."""
         ran = self.command("run", "--json", *options, "--", "sh", "-c", script, timeout_s=timeout_s)
-        last = ran.stdout.rstrip("\n").rpartition("\n")[2]
-        result = json.loads(last) if last.startswith('{"session"') else {}
-        return Ran(status=ran.status, stdout=ran.stdout.rstrip("\n"), stderr=ran.stderr, result=result)
+        return Ran(
+            status=ran.status,
+            stdout=ran.stdout,
+            stderr=ran.stderr,
+            result=json.loads(ran.stdout) if ran.stdout else {},
+        )
 
     def start(self, script: str, *options: str) -> subprocess.Popen[bytes]:
         """The same, left running, in a session of its own; the caller ends it."""
@@ -133,17 +137,25 @@ IDENTITY: Sequence[str] = ("-c", "user.name=Test", "-c", "user.email=test@exampl
 
 
 def host_traces() -> dict[str, set[str]]:
-    """What a session could leave behind on the host: its processes, mounts, control groups."""
+    """What a session that is over could have left on the host.
+
+    Processes without a living launcher, control groups without a process, mounts. Sessions of others may run on the
+    machine at the same time: what belongs to a living launcher is none of ours.
+    """
     processes = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if "containai-shim" in command or "bwrap" in command or "squid -N" in command:
-                processes.add(f"{entry.name} {command[:100]}")
-    groups = {str(path) for path in Path("/sys/fs/cgroup").rglob("containai-*") if path.is_dir()}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == 1 and any(word in command for word in ("containai-shim", "bwrap --args", "squid -N")):
+            processes.add(f"{entry.name} {command[:100]}")
+    groups = set()
+    for path in Path("/sys/fs/cgroup").rglob("containai-*-*"):
+        with contextlib.suppress(OSError):
+            if not (path / "cgroup.procs").read_text():
+                groups.add(str(path))
     mounts = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "containai" in line}
     return {"processes": processes, "groups": groups, "mounts": mounts}
 

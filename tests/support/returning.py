@@ -14,7 +14,7 @@ from containai.git_return.apply import Returned, apply_return
 from containai.git_return.quarantine import Quarantine, create_quarantine
 from containai.git_return.server import ReturnServer
 from containai.plan.model import Source
-from containai.workspace.branch import reserve_branch
+from containai.workspace.branch import end_claim, reserve_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output, prepare_command
 from containai.workspace.source import resolve_source
 from tests.support.git import ENVIRONMENT, git
@@ -85,6 +85,7 @@ class Session:
         self.server.stop()
         self.listener.close()
         self.log.close()
+        end_claim(self.source, self.branch)
 
     def _run(self, command: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
         scratch = self.place / "tmp"

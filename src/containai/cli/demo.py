@@ -95,10 +95,10 @@ class _Demo:
             env=self.here.variables,
             timeout_s=_TIMEOUT_S,
         )  # fmt: skip
-        print(done.said)
-        *said, last = done.stdout.decode(errors="replace").splitlines() or [""]
+        said = done.said.splitlines()
+        print("\n".join(line for line in said if not line.startswith("{")))
         try:
-            return json.loads(last), [json.loads(line) for line in said]
+            return json.loads(done.stdout), [json.loads(line) for line in said if line.startswith("{")]
         except ValueError as error:
             raise ContainaiError(
                 "the session did not end as planned", code="demo.session", details=done.said

@@ -37,7 +37,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         terminal_type=here.terminal_type,
         variables={name: here.variables[name] for name in _GIT_VARIABLES if name in here.variables},
     )
-    outcome = run_session(request, host, here.values_of(request.passed_variables), _Voice(console))
+    outcome = run_session(request, host, here.values_of(request.passed_variables), _Voice(console, wants_stdout=args.json))
     if args.json:
         print_json(outcome.as_json())
     _tell(outcome, console)
@@ -119,8 +119,9 @@ def _variable(name: str) -> str:
 class _Voice:
     """Tells the user what the session does (``session.report.Reporter``)."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, wants_stdout: bool) -> None:
         self._console = console
+        self.wants_stdout = wants_stdout
 
     def starting(self, plan: SessionPlan, notes: tuple[str, ...]) -> None:
         """Just before the agent's first instruction."""

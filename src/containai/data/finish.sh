@@ -157,15 +157,14 @@ changes() { git diff-index --cached --raw --no-renames "$1" >"$own/changes"; }
 # that the agent committed that way itself is found by comparing with the base.
 embed_all() { # embed_all COMMIT
     changes "$1" || return 1
-    cp "$own/changes" "$own/links"
-    [ "$1" = "$base" ] || git diff-tree -r --raw --no-renames "$base" "$1" >>"$own/links" 2>/dev/null
-    printf '%s' "$unborn" >"$own/unborn"
-    if ! [ -s "$own/unborn" ] && ! grep -q '^:...... 160000 ' "$own/links"; then
+    : >"$own/committed"
+    [ "$1" = "$base" ] || git diff-tree -r --raw --no-renames "$base" "$1" >"$own/committed" 2>/dev/null
+    if ! grep -h '^:...... 160000 ' "$own/changes" "$own/committed" >"$own/links" && [ -z "$unborn" ]; then
         return 0
     fi
-    grep '^:...... 160000 ' "$own/links" | sort -u >"$own/repositories"
-    while IFS= read -r line; do
-        path=${line#*"$tab"}
+    cut -f 2- "$own/links" | sort -u >"$own/repositories"
+    printf '%s' "$unborn" >"$own/unborn"
+    while IFS= read -r path; do
         case $path in
         '"'*) # git's quoting is printf's: see git-config(1), core.quotePath
             path=${path#\"}
@@ -205,23 +204,28 @@ embed() {
 
 # --- the commit ------------------------------------------------------------------------------------------------------
 
-# message < changes: a factual summary. Names that git has to quote stay quoted: no byte of a file name
-# reaches the message but printable ASCII.
-message() {
-    count=0 list= adds=0 removes=0 only=
-    while [ $count -lt 20 ] && IFS= read -r line; do
-        count=$((count + 1))
-        line=${line#* * * * } # modes and hashes
-        case $line in
-        A*) adds=$((adds + 1)) ;;
-        D*) removes=$((removes + 1)) ;;
-        esac
-        only=${line#*"$tab"}
-        list="$list
-$(printf '    %.1s %.120s' "$line" "$only")"
-    done
-    more=$(wc -l)
-    count=$((count + more))
+# Reads $own/changes and writes $own/message: a factual summary. Sets count. Names that git has to quote stay quoted: no
+# byte of a file name reaches the message but printable ASCII.
+write_message() {
+    count=0 more=0 adds=0 removes=0 only=
+    : >"$own/list"
+    {
+        while [ $count -lt 20 ] && IFS= read -r line; do
+            count=$((count + 1))
+            line=${line#* * * * } # modes and hashes
+            case $line in
+            A*) adds=$((adds + 1)) ;;
+            D*) removes=$((removes + 1)) ;;
+            esac
+            only=${line#*"$tab"}
+            printf '    %.1s %.120s\n' "$line" "$only" >>"$own/list"
+        done
+        [ $count -lt 20 ] || more=$(wc -l)
+    } <"$own/changes"
+    if [ "$more" -gt 0 ]; then
+        count=$((count + more))
+        printf '    and %d more\n' "$more" >>"$own/list"
+    fi
     case $((count - adds)),$((count - removes)) in
     0,*) verb=Add ;;
     *,0) verb=Remove ;;
@@ -232,16 +236,17 @@ $(printf '    %.1s %.120s' "$line" "$only")"
         case $only in '"'* | *[!\ -~]*) what='1 file' ;; *) what=$only ;; esac
         [ ${#what} -le 60 ] || what='1 file'
     fi
-    [ "$more" -eq 0 ] || list="$list
-    and $more more"
-    printf '%s %s\n\nLeft in the working tree when the session ended:\n%s\n\nContainai-Session: %s\n' \
-        "$verb" "$what" "$list" "$session"
+    {
+        printf '%s %s\n\nLeft in the working tree when the session ended:\n\n' "$verb" "$what"
+        cat "$own/list"
+        printf '\nContainai-Session: %s\n' "$session"
+    } >"$own/message"
 }
 
 # commit PARENT ...: what is staged, as it differs from the first parent; sets result.
 commit() {
     tree=$(git write-tree 2>/dev/null) || return 1
-    message <"$own/changes" >"$own/message"
+    write_message
     for parent; do
         shift
         set -- "$@" -p "$parent"

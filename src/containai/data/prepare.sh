@@ -8,6 +8,7 @@ set -eu
 url=$1 branch=$2 depth=$3 name=$4 email=$5 directory=$6
 
 cd -- "$directory"
+export MALLOC_TRIM_THRESHOLD_=16777216 MALLOC_TOP_PAD_=2097152
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
 
 set --

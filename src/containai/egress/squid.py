@@ -57,6 +57,8 @@ class Squid:
         self._service = service_name(directory.parent.name)
         self._on_request = on_request
         self._ready = threading.Event()
+        self._drained = threading.Event()
+        self._last_word = f"{secrets.token_hex(16)}.containai.invalid"
         self._connections = 0
         self._counting = threading.Lock()
         self.key = make_key(secrets.token_bytes(KEY_ENTROPY_BYTES))
@@ -126,18 +128,25 @@ class Squid:
         """End Squid, and hand on the last lines of its log. Idempotent."""
         if self._log_fd < 0:
             return
-        self._child.terminate()  # with shutdown_lifetime 0 it logs what is open, and ends
-        try:
-            self._child.wait(_END_TIMEOUT_S)
-        except process.TimeoutExpired:
-            self._child.kill()
-            self._child.wait(_END_TIMEOUT_S)
+        if self._connections and not self.ended:
+            self._drain()
+        self._child.kill()  # a request to end would take Squid a second, and it holds nothing that must be saved
+        self._child.wait(_END_TIMEOUT_S)
         remove_shared_memory(self._service)
         os.eventfd_write(self._stop_fd, 1)
         self._reader.join()
         os.close(self._log_fd)
         os.close(self._stop_fd)
         self._log_fd = -1
+
+    def _drain(self) -> None:
+        """Wait until every request so far has been logged: Squid logs a last one of ours behind them."""
+        try:
+            with self.connect() as upstream:
+                upstream.sendall(f"GET http://{self._last_word}/ HTTP/1.1\r\nHost: {self._last_word}\r\n\r\n".encode())
+                self._drained.wait(_END_TIMEOUT_S)
+        except (EgressError, OSError):
+            return  # Squid is gone, and so is what it did not write
 
     def _read(self) -> None:
         import select
@@ -153,7 +162,9 @@ class Squid:
                 *lines, pending = (pending + chunk).split(b"\n")
                 for line in lines:
                     event = parse_access(line.decode("ascii", "replace"))
-                    if event is not None:
+                    if event is not None and event["host"] == self._last_word:
+                        self._drained.set()
+                    elif event is not None:
                         self._on_request(event)
             if stopping:  # Squid has ended, and what it had written has been read
                 return

@@ -20,7 +20,7 @@ from containai.errors import ReturnFailed
 from containai.git_return.quarantine import MAX_OBJECTS, MAX_TOTAL_BYTES, Quarantine
 from containai.host.clock import monotonic_s
 from containai.plan.model import Source
-from containai.workspace.git import Child, await_exit, run_git, spawn_git
+from containai.workspace.git import Child, await_exit, end_group, run_git, spawn_git
 from containai.workspace.refs import Branch, create_ref, is_ancestor, list_branches, names_in_progress, update_refs
 
 MAX_PATH_BYTES = 3800
@@ -145,7 +145,7 @@ def _transfer(source: Source, quarantine: Quarantine, tip: str, base: str) -> No
     finally:
         for child in children:
             if child.poll() is None:
-                child.kill()
+                end_group(child)
                 await_exit(child, monotonic_s() + 5.0)
         for fd in (wanted, said, null, readable, writable):
             if fd >= 0:
@@ -155,7 +155,7 @@ def _transfer(source: Source, quarantine: Quarantine, tip: str, base: str) -> No
 def _transfer_failed(source: Source, statuses: Sequence[int | None], said: str) -> ReturnFailed:
     if None in statuses:
         return ReturnFailed("the returned objects took too long to check", code="return.timeout")
-    if any(sign in said for sign in ("Permission denied", "unable to create", "No space left", "Read-only", "quota")):
+    if any(sign in said for sign in ("Permission denied", "not permitted", "unable to create", "No space left", "Read-only", "quota")):
         return ReturnFailed(
             "the host repository cannot be written",
             code="return.unwritable",

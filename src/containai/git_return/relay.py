@@ -19,7 +19,7 @@ from containai.git_return.connection import Connection
 from containai.git_return.quarantine import Quarantine
 from containai.host.clock import monotonic_s
 from containai.policy.model import GIB, MIB
-from containai.workspace.git import Argument, Child, await_exit, spawn_git
+from containai.workspace.git import Argument, Child, await_exit, end_group, spawn_git
 
 IDLE_S = 60.0
 TOTAL_S = 900.0
@@ -119,7 +119,6 @@ def _end(child: Child, wake_fd: int) -> int | None:
         if status is not None:
             break
         # SIGTERM first: git then removes its temporary objects. Its children are in its group.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+        end_group(child, number)
         status = await_exit(child, monotonic_s() + _DYING_S)
     return status

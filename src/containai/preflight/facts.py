@@ -6,18 +6,25 @@ import contextlib
 import ctypes
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from containai.errors import ContainaiError
 from containai.host import cgroups, process
 from containai.plan.model import AGENT_UID, Identity
-from containai.preflight.model import Facts, Platform, Probe, Tool
+from containai.preflight.model import UNREADABLE, Facts, Platform, Probe, Tool
 
 PROFILE = "containai-agent"
 _PLACES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
 _PROBE_TIMEOUT_S = 15.0
+# Source: Docker, Podman, and systemd's CONTAINER_INTERFACE.md. They choose the words of a remedy, and no verdict.
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+_PLATFORMS = {  # Ubuntu is like Debian, and named first
+    "ubuntu": Platform.UBUNTU,
+    "debian": Platform.DEBIAN,
+    "fedora": Platform.FEDORA,
+    "rhel": Platform.FEDORA,
+}
 _VERSION = re.compile(rb"(\d+(?:\.\d+)+)")
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_VERSION = 444, 1
 
@@ -26,8 +33,8 @@ _PROBE_ARGUMENTS = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"),
     *("--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--new-session", "--die-with-parent"),
     *("--as-pid-1", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
-    *("--size", "65536", "--tmpfs", "/tmp"),  # noqa: S108  (inside the probe)
-    *("--remount-ro", "/", "--", "/bin/cat", "/proc/self/mountinfo"),
+    *("--size", "65536", "--tmpfs", "/tmp"),
+    *("--remount-ro", "/", "--"),
 )
 
 
@@ -43,13 +50,13 @@ def collect_facts(
         with_proxy: Whether the session needs Squid.
     """
     bwrap, squid, git = _find("bwrap"), _find("squid"), _find("git")
+    enabled = _apparmor_enabled()
     children = {
-        "probe": _start(bwrap, _PROBE_ARGUMENTS, identity),
+        "probe": _start(bwrap, (*_PROBE_ARGUMENTS, *_probe_program(apparmor=enabled)), identity),
         "bwrap": _start(bwrap, ("--version",)),
         "squid": _start(squid, ("-v",)),
         "git": _start(git, ("--version",)),
     }
-    enabled = _apparmor_enabled()
     state_problem, free_bytes = _look_at_state(state_dir)
     delegation = cgroups.find_delegation()
     said = {name: _finish(child) for name, child in children.items()}
@@ -75,6 +82,8 @@ def collect_facts(
         native_missing=tuple(str(path) for path in native if not path.is_file()),
         is_root=os.geteuid() == 0,
         with_proxy=with_proxy,
+        profiles=Path(__file__).resolve().parent.parent / "data/apparmor",
+        contained=any(os.path.lexists(mark) for mark in _CONTAINER_MARKS),
     )
 
 
@@ -104,14 +113,35 @@ def _finish(child: process.Child | None) -> process.Completed | None:
     return process.Completed(status=child.returncode, stdout=stdout, stderr=stderr)
 
 
+def _probe_program(*, apparmor: bool | None) -> tuple[str, ...]:
+    """What the trial container runs: it shows its mounts, and its confinement where there is one."""
+    return ("/bin/cat", "/proc/self/mountinfo", *(("/proc/self/attr/current",) if apparmor else ()))
+
+
 def _judge(done: process.Completed | None) -> Probe | None:
-    """The probe worked when the tmpfs is really mounted inside, ``nosuid`` and ``nodev``."""
+    """Read what the trial container showed of itself.
+
+    ``noexec`` is a flag of mounts and not of file systems, so that its being kept on /proc proves it for
+    a tmpfs too; bubblewrap has no option to set it there.
+    """
     if done is None:
         return None
-    mounted = re.search(rb" /tmp (\S+) ", done.stdout)
-    options = set(mounted[1].split(b",")) if mounted else set()
-    worked = done.status == 0 and {b"nosuid", b"nodev"} <= options
-    return Probe(worked=worked, said=done.said or ("" if worked else "no tmpfs was mounted inside"))
+    options: dict[bytes, frozenset[str]] = {}
+    last = b""
+    for line in done.stdout.splitlines():
+        fields = line.split(b" ")
+        if b"-" in fields[6:]:  # Source: proc_pid_mountinfo(5)
+            kind = fields[fields.index(b"-", 6) + 1]
+            options[fields[4] + b" " + kind] = frozenset(fields[5].decode().split(","))
+        else:
+            last = line
+    return Probe(
+        worked=done.status == 0 and bool(options),
+        said=done.said,
+        tmpfs=options.get(b"/tmp tmpfs", frozenset()),
+        noexec="noexec" in options.get(b"/proc proc", frozenset()),
+        confinement=last.decode(errors="replace").strip("\0 "),
+    )
 
 
 def _version(done: process.Completed | None) -> tuple[int, ...]:
@@ -120,10 +150,13 @@ def _version(done: process.Completed | None) -> tuple[int, ...]:
 
 
 def _sysctl(name: str) -> int | None:
+    """The value of a switch; None where the kernel has none of this name."""
     try:
         return int(Path("/proc/sys", name).read_text())
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError):
+        return UNREADABLE
 
 
 def _seccomp_actions() -> frozenset[str] | None:
@@ -164,14 +197,18 @@ def _apparmor_mode_by_entry() -> str | None:
 
 
 def _look_at_state(state_dir: Path) -> tuple[str, int]:
-    place = state_dir
-    while not place.exists() and place != place.parent:
+    """Why sessions cannot be kept there (or nothing), and the free bytes; the directory need not exist yet."""
+    place = state_dir.absolute()
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
-    if not place.is_dir():
+    if not os.path.isdir(place):
         return f"{place} is not a directory", 0
     if not os.access(place, os.W_OK | os.X_OK):
         return f"{place} cannot be written", 0
-    return "", shutil.disk_usage(place).free
+    disk = os.statvfs(place)
+    if disk.f_files and not disk.f_favail:
+        return f"the file system of {place} has no room for another file", 0
+    return "", disk.f_bavail * disk.f_frsize
 
 
 def _platform() -> Platform:
@@ -181,8 +218,7 @@ def _platform() -> Platform:
     with contextlib.suppress(OSError):
         ids = re.findall(r'^ID(?:_LIKE)?="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE)
         words = " ".join(ids).split()
-        if "debian" in words or "ubuntu" in words:
-            return Platform.DEBIAN
-        if "fedora" in words or "rhel" in words:
-            return Platform.FEDORA
+        for name, platform in _PLATFORMS.items():
+            if name in words:
+                return platform
     return Platform.OTHER

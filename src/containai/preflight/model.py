@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from containai.host.cgroups import Delegation, NoDelegation
+
+UNREADABLE = -1  # a switch of the kernel that is there and cannot be read
 
 
 class State(Enum):
@@ -31,7 +33,7 @@ class Finding:
 
     Attributes:
         why: Why it matters.
-        remedy: The exact commands that mend it, for this platform.
+        remedy: The exact commands that mend it, for this platform; lines that begin with ``#`` explain.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Platform(Enum):
     """Which commands mend things here."""
 
     DEBIAN = "debian"
+    UBUNTU = "ubuntu"
     FEDORA = "fedora"
     WSL = "wsl"
     OTHER = "other"
@@ -61,10 +64,21 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A container with a mount inside was really tried; what bubblewrap said when it failed."""
+    """A container with mounts inside was really tried.
+
+    Attributes:
+        worked: Whether it was made and its first process ran.
+        said: What bubblewrap said when it was not.
+        tmpfs: Mount options of the tmpfs inside; empty when there was none.
+        noexec: Whether a mount inside kept ``noexec``.
+        confinement: AppArmor's label of the first process, where the kernel has AppArmor.
+    """
 
     worked: bool
     said: str = ""
+    tmpfs: frozenset[str] = frozenset()
+    noexec: bool = False
+    confinement: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +87,7 @@ class Facts:
 
     Attributes:
         machine: Architecture, as ``uname -m``.
+        kernel: Release, as ``uname -r``.
         seccomp_actions: What seccomp can do; None when the kernel does not tell.
         landlock_abi: 0 without Landlock.
         apparmor_enabled: None when it cannot be known.
@@ -84,6 +99,9 @@ class Facts:
         probe: Whether the session's own user can make a container; None without bubblewrap.
         state_problem: Why the state directory cannot be used; empty when it can.
         native_missing: Files that our build should have made.
+        profiles: Directory of the AppArmor profiles that this installation brought.
+        contained: Whether this host is itself a container.
+        with_proxy: Whether the session needs Squid.
     """
 
     platform: Platform
@@ -107,3 +125,5 @@ class Facts:
     native_missing: tuple[str, ...]
     is_root: bool
     with_proxy: bool = True
+    profiles: Path = field(default_factory=lambda: Path("data/apparmor"))
+    contained: bool = False

@@ -1,12 +1,59 @@
-"""The exact commands that mend what a check found, per platform (P3). PURE."""
+"""The exact commands that mend what a check found, per platform (P3). PURE.
+
+A line is a command for a shell, or begins with ``#`` and says what the commands cannot.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 from containai.preflight.model import Facts, Platform
 
-KERNEL = ("install a kernel of version 6.7 or later with seccomp and Landlock", "uname -r")
+_GRUB = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{words} /' /etc/default/grub"
+_LSM = "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
+
+_KERNEL: Mapping[Platform, tuple[str, ...]] = {
+    Platform.DEBIAN: (
+        ". /etc/os-release",
+        'list="deb http://deb.debian.org/debian $VERSION_CODENAME-backports main"',
+        'echo "$list" | sudo tee /etc/apt/sources.list.d/backports.list',
+        "sudo apt-get update",
+        'sudo apt-get install -t "$VERSION_CODENAME-backports" linux-image-amd64',
+        "sudo reboot",
+    ),
+    Platform.UBUNTU: (
+        "sudo apt-get install linux-generic-hwe-$(. /etc/os-release; echo $VERSION_ID)",
+        "sudo reboot",
+    ),
+    Platform.FEDORA: ("sudo dnf upgrade --refresh kernel", "sudo reboot"),
+    Platform.WSL: ("# in Windows:", "wsl --update", "wsl --shutdown"),
+    Platform.OTHER: ("# install Linux 6.7 or later, with seccomp and Landlock",),
+}
+
+_LSM_ON: Mapping[Platform, tuple[str, ...]] = {
+    Platform.DEBIAN: (_GRUB.format(words=_LSM), "sudo update-grub", "sudo reboot"),
+    Platform.UBUNTU: (_GRUB.format(words=_LSM), "sudo update-grub", "sudo reboot"),
+    Platform.FEDORA: (
+        "sudo grubby --update-kernel=ALL --args=lsm=landlock,lockdown,yama,integrity,selinux,bpf",
+        "sudo reboot",
+    ),
+    Platform.WSL: (
+        "# in Windows, in the file %UserProfile%\\.wslconfig:",
+        "# [wsl2]",
+        f"# kernelCommandLine = {_LSM}",
+        "wsl --shutdown",
+    ),
+    Platform.OTHER: (f"# add {_LSM} to the kernel's command line, and reboot",),
+}
+
+_PACKAGES: Mapping[Platform, str] = {
+    Platform.DEBIAN: "sudo apt-get install {name}",
+    Platform.UBUNTU: "sudo apt-get install {name}",
+    Platform.WSL: "sudo apt-get install {name}",
+    Platform.FEDORA: "sudo dnf install {name}",
+    Platform.OTHER: "# install {name}",
+}
 
 PTRACE = (
     "sudo sysctl -w kernel.yama.ptrace_scope=1",
@@ -20,46 +67,69 @@ USERNS_MAX = (
     "sudo sysctl -w user.max_user_namespaces=10000",
     "echo user.max_user_namespaces=10000 | sudo tee /etc/sysctl.d/60-containai-userns.conf",
 )
-_DATA = '"$(python3 -c \'import containai, os; print(os.path.dirname(containai.__file__))\')"/data/apparmor'
-USERNS_APPARMOR = (
-    f"sudo install -m 644 {_DATA}/containai-bwrap /etc/apparmor.d/containai-bwrap",
-    "sudo apparmor_parser -r /etc/apparmor.d/containai-bwrap",
-)
-APPARMOR_PROFILE = (
-    f"sudo install -m 644 {_DATA}/containai-agent /etc/apparmor.d/containai-agent",
-    "sudo apparmor_parser -r /etc/apparmor.d/containai-agent",
-)
+TRY_BWRAP = ("bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp true",)
 NESTED = (
-    "inside another container: allow user namespaces and an unmasked /proc there",
-    "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev true",
+    "# this host is itself a container: allow user namespaces and an unmasked /proc there, for example",
+    "docker run --privileged --cgroupns=private IMAGE",
 )
+ANOTHER_MACHINE = ("# use a machine with an x86_64 processor",)
+EMBEDDED = ("containai run --engine embedded",)
+BUILD = (
+    "# in a checkout:",
+    "./bootstrap install",
+    "# else install the package again:",
+    "pipx reinstall containai",
+)
+STATE = ('# set XDG_STATE_HOME to a directory that you can write: export XDG_STATE_HOME="$HOME/.local/state"',)
+DISK = ("df -h", "containai list")
 
-_APPARMOR_ON: Mapping[Platform, tuple[str, ...]] = {
-    Platform.DEBIAN: (
-        "sudo apt-get install apparmor apparmor-utils",
-        "add to GRUB_CMDLINE_LINUX in /etc/default/grub: apparmor=1 security=apparmor",
-        "sudo update-grub && sudo reboot",
-    ),
-    Platform.FEDORA: ("Fedora's kernel has SELinux instead: use the embedded engine, which Landlock guards",),
-    Platform.WSL: (
-        "add to %UserProfile%\\.wslconfig under [wsl2]: kernelCommandLine = apparmor=1 security=apparmor",
-        "wsl --shutdown",
-    ),
-    Platform.OTHER: ("boot with apparmor=1 security=apparmor, if the kernel has AppArmor",),
-}
-_PACKAGES: Mapping[Platform, tuple[str, ...]] = {
-    Platform.DEBIAN: ("sudo apt-get install squid bubblewrap git",),
-    Platform.WSL: ("sudo apt-get install squid bubblewrap git",),
-    Platform.FEDORA: ("sudo dnf install squid bubblewrap git",),
-    Platform.OTHER: ("install squid, bubblewrap and git",),
-}
+
+def kernel(facts: Facts) -> tuple[str, ...]:
+    """A newer kernel."""
+    return _KERNEL[facts.platform]
+
+
+def landlock(facts: Facts) -> tuple[str, ...]:
+    """Landlock: switched on where the kernel has it, else with a newer kernel."""
+    return (*_LSM_ON[facts.platform], "# where that is not enough, the kernel is too old:", *kernel(facts))
 
 
 def apparmor_on(facts: Facts) -> tuple[str, ...]:
-    """How AppArmor is switched on here."""
-    return _APPARMOR_ON[facts.platform]
+    """AppArmor itself."""
+    if facts.platform is Platform.FEDORA:
+        return ("# Fedora's kernel has SELinux instead: use the embedded engine, which Landlock guards", *EMBEDDED)
+    return (package(facts, "apparmor"), *_LSM_ON[facts.platform])
 
 
-def packages(facts: Facts) -> tuple[str, ...]:
-    """How the host programs are installed here."""
-    return _PACKAGES[facts.platform]
+def apparmor_profile(facts: Facts) -> tuple[str, ...]:
+    """Our profile, from the files of this installation."""
+    return (package(facts, "apparmor"), *_install_profile(facts, "containai-agent"))
+
+
+def bwrap_profile(facts: Facts) -> tuple[str, ...]:
+    """A profile that lets bubblewrap make user namespaces. Source: Ubuntu 24.04's release notes."""
+    return _install_profile(facts, "containai-bwrap")
+
+
+def bwrap_profile_instead(facts: Facts) -> tuple[str, ...]:
+    """The same in place of the distribution's, which lets no container have a profile of its own."""
+    theirs = "/etc/apparmor.d/bwrap-userns-restrict"
+    return (
+        "sudo mkdir -p /etc/apparmor.d/disable",
+        f"sudo ln -sf {theirs} /etc/apparmor.d/disable/",
+        f"sudo apparmor_parser -R {theirs}",
+        *bwrap_profile(facts),
+    )
+
+
+def package(facts: Facts, name: str) -> str:
+    """How a package is installed here; its name is the same everywhere."""
+    return _PACKAGES[facts.platform].format(name=name)
+
+
+def _install_profile(facts: Facts, name: str) -> tuple[str, ...]:
+    source = shlex.quote(str(facts.profiles / name))
+    return (
+        f"sudo install -m 644 {source} /etc/apparmor.d/{name}",
+        f"sudo apparmor_parser -r /etc/apparmor.d/{name}",
+    )

@@ -8,7 +8,13 @@ from containai.plan.model import SessionPlan
 
 
 class Reporter(Protocol):
-    """Receives progress."""
+    """Receives progress.
+
+    Attributes:
+        wants_stdout: Whether standard output is kept for the result.
+    """
+
+    wants_stdout: bool
 
     def starting(self, plan: SessionPlan, notes: tuple[str, ...]) -> None:
         """Just before the agent's first instruction."""

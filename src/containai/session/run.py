@@ -77,7 +77,7 @@ def _run_agent(
     """Create, verify, guard, start and attend; every trace of the container is gone afterwards."""
     plan = session.plan
     with contextlib.ExitStack() as running:
-        streams = open_streams(plan.identity.agent_uid)
+        streams = open_streams(plan.identity.agent_uid, quiet_stdout=say.wants_stdout)
         container = create_verified(engine, render_agent(plan, passed), streams.stdio)
         running.callback(container.destroy)
         streams.given()

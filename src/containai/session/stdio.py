@@ -27,7 +27,8 @@ _DRAIN_TIMEOUT_S = 5.0
 class PipedStreams:
     """Pipes between the launcher's streams and the agent's."""
 
-    def __init__(self, owner_uid: int) -> None:
+    def __init__(self, owner_uid: int, stdout: int) -> None:
+        self._stdout = stdout
         self._threads: list[threading.Thread] = []
         in_read, self._in_write = os.pipe()
         self._out_read, out_write = os.pipe()
@@ -47,7 +48,7 @@ class PipedStreams:
         """Start to copy."""
         source = threading.Thread(target=_copy, args=(0, self._in_write), daemon=True, name="stdin")
         source.start()
-        for read, write in ((self._out_read, 1), (self._err_read, 2)):
+        for read, write in ((self._out_read, self._stdout), (self._err_read, 2)):
             thread = threading.Thread(target=_copy, args=(read, write), daemon=True, name=f"stdio-{write}")
             thread.start()
             self._threads.append(thread)
@@ -97,11 +98,17 @@ class TerminalStreams:
             self._before = None
 
 
-def open_streams(owner_uid: int) -> PipedStreams | TerminalStreams:
-    """A terminal for the agent when the user sits at one, else pipes."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
+def open_streams(owner_uid: int, *, quiet_stdout: bool) -> PipedStreams | TerminalStreams:
+    """A terminal for the agent when the user sits at one, else pipes.
+
+    Args:
+        owner_uid: The agent's user, who may open his streams again.
+        quiet_stdout: Whether standard output is kept for the result: what the agent prints then goes
+            to standard error.
+    """
+    if sys.stdin.isatty() and sys.stdout.isatty() and not quiet_stdout:
         return TerminalStreams()
-    return PipedStreams(owner_uid)
+    return PipedStreams(owner_uid, 2 if quiet_stdout else 1)
 
 
 def _copy(source: int, target: int) -> None:

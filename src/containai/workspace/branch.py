@@ -77,12 +77,18 @@ def release_branch(source: Source, branch: str, at: str) -> bool:
     Returns:
         Whether the branch was deleted.
     """
+    claim = _CLAIMS.get((source.git_dir, branch))
+    end_claim(source, branch)
+    if claim is not None and not claim.created:
+        return False
+    return delete_ref(source.git_dir, f"refs/heads/{branch}", at)
+
+
+def end_claim(source: Source, branch: str) -> None:
+    """Let another session have the branch as it is. Idempotent; the end of this process does the same."""
     claim = _CLAIMS.pop((source.git_dir, branch), None)
     if claim is not None:
         claim.held.close()
-        if not claim.created:
-            return False
-    return delete_ref(source.git_dir, f"refs/heads/{branch}", at)
 
 
 def claim_branch(source: Source, branch: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from containai.host.clock import monotonic_s
 from containai.plan.model import Source
-from containai.workspace.git import Argument, Child, await_exit, spawn_git
+from containai.workspace.git import Argument, Child, await_exit, end_group, spawn_git
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def _collect(question: _Question, deadline_s: float) -> bytes | None:
     try:
         status = await_exit(question.child, deadline_s)
         if status is None:
-            question.child.kill()
+            end_group(question.child)
             await_exit(question.child, monotonic_s() + 5.0)
         return os.pread(question.answer, os.fstat(question.answer).st_size, 0) if status == 0 else None
     finally:

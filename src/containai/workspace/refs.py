@@ -15,6 +15,11 @@ _FORMAT = "%(refname)%00%(objectname)%00%(symref)%00%(if)%(worktreepath)%(then)1
 # Messages of git's ref code that a competing process causes; they pass.
 _PASSING = ("reference already exists", "File exists", "but expected", "unable to resolve reference")
 
+_UNWRITABLE = (
+    *("Permission denied", "not permitted", "Read-only", "No space left", "Disk quota"),
+    *("unable to create directory", "couldn't write"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
@@ -60,7 +65,12 @@ def create_ref(git_dir: Path, ref: str, commit: str, reason: str) -> Refused | N
 
 def delete_ref(git_dir: Path, ref: str, at: str) -> bool:
     """Delete ``ref`` if it stands at ``at``; whether that was so."""
-    return run_git(["update-ref", "--no-deref", "-d", ref, at], git_dir=git_dir).status == 0
+    deleted = run_git(["update-ref", "--no-deref", "-d", ref, at], git_dir=git_dir).status == 0
+    # Git makes the folders of the lock even when it then finds nothing to delete, and leaves them.
+    for folder in (git_dir / ref).parents:
+        if folder == git_dir / "refs" / "heads" or not _removed_empty(folder):
+            break
+    return deleted
 
 
 def update_refs(git_dir: Path, commands: Sequence[tuple[str, str, str, str]], reason: str) -> Refused | None:
@@ -94,6 +104,14 @@ def names_in_progress(git_dir: Path) -> set[str]:
     return names
 
 
+def _removed_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
 def _command(verb: str, ref: str, new: str, old: str) -> bytes:
     fields = (f"{verb} {ref}", new) if verb == "create" else (f"{verb} {ref}", new, old)
     return b"".join(os.fsencode(field) + b"\0" for field in fields)
@@ -107,7 +125,7 @@ def _refused(git_dir: Path, said: str) -> WorkspaceError:
             details=said,
             remedy=["choose another name with -b"],
         )
-    if any(sign in said for sign in ("Permission denied", "Read-only file system", "No space left", "Disk quota")):
+    if any(sign in said for sign in _UNWRITABLE):
         return WorkspaceError(
             "the repository cannot be written",
             code="workspace.unwritable",
