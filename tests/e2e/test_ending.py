@@ -78,7 +78,7 @@ def test_a_killed_launcher_takes_the_agent_with_it_and_recover_returns_the_work(
     _wait_for(product, child)
     time.sleep(0.5)
     child.kill()
-    child.wait(timeout=10)
+    child.communicate(timeout=10)
     _no_orphan_within(5)
     listed = json.loads(product.command("list", "--json").stdout)
     assert listed["state"] == "interrupted"

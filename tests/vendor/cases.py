@@ -47,6 +47,8 @@ _CLAUDE_SIGNED_IN = {
         "subscriptionType": "max",
     }
 }
+# Its own sandbox, required by the user: it cannot start in ours, and has to be switched off by the adapter.
+_CLAUDE_SETTINGS = {"sandbox": {"enabled": True, "failIfUnavailable": True}, "env": {"FROM_SETTINGS": "taken"}}
 _CODEX_PROVIDER = """
 model = "gpt-5.4"
 model_provider = "fake"
@@ -75,8 +77,7 @@ CASES = (
         label="claude-key",
         credential_header="x-api-key",
         variables={"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_API_KEY": "{key}"},
-        # Its own sandbox, required by the user: it cannot start in ours, and must be switched off.
-        files={".claude/settings.json": '{"sandbox": {"enabled": true, "failIfUnavailable": true}}'},
+        files={".claude/settings.json": json.dumps(_CLAUDE_SETTINGS)},
     ),
     Case(
         agent="claude",

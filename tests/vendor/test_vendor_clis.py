@@ -27,6 +27,7 @@ pytestmark = [
 ]
 
 RUN_TIMEOUT_S = 180
+CLAUDE_WITH_SETTINGS = next(case for case in CASES if case.label == "claude-key")
 # Whatever a shell or an option parser could misread; only a prompt that arrives whole plays the script.
 PROMPT = '--version $(id) `id` "quoted" {prompt}\n* the whole task'
 MARKER = "* the whole task"
@@ -44,7 +45,7 @@ def script(case: Case) -> dict[str, list[dict[str, Any]]]:
         MARKER: [
             {"text": "First the shell.", "shell": f"printf '{BY_SHELL.strip()}\\n' > hello.txt; id -u > uid.txt"},
             {"write": {"path": "notes.md", "content": BY_TOOL}},
-            {"shell": f"touch held.txt; {change or 'true'}; true"},
+            {"shell": f'touch held.txt; {change or "true"}; echo "$FROM_SETTINGS" > settings.txt'},
             {"text": "All done, nothing committed."},
         ]
     }
@@ -148,8 +149,8 @@ def _check_branch(finished: Finished) -> None:
     assert commits, finished.said
     assert result["commits"] == commits
     changed = git("diff", "--name-status", "--no-renames", finished.base, branch).splitlines()
-    expected = ["A\thello.txt", "A\theld.txt", "A\tnotes.md", "A\tuid.txt"]
-    assert sorted(changed) == sorted(expected), "an agent leaves nothing of its own in the repository"
+    expected = [f"A\t{name}" for name in ("held.txt", "hello.txt", "notes.md", "settings.txt", "uid.txt")]
+    assert changed == expected, "an agent leaves nothing of its own in the repository"
     assert git("show", f"{branch}:hello.txt") == BY_SHELL
     assert git("show", f"{branch}:notes.md") == BY_TOOL
     assert git("show", f"{branch}:uid.txt") == "1000\n"
@@ -185,6 +186,12 @@ def _check_credentials(finished: Finished) -> None:
     holding = [path for path in left if path.is_file() and KEY.encode() in path.read_bytes()]
     assert holding == [], "the key outlives the session"
     assert KEY not in finished.said.partition("[Request")[0]
+
+
+@pytest.mark.parametrize("finished", [CLAUDE_WITH_SETTINGS], indirect=True, ids=[CLAUDE_WITH_SETTINGS.label])
+def test_the_user_s_settings_take_effect(finished: Finished) -> None:
+    """Claude Code passes over a settings file whose name /proc/self/fd cannot tell."""
+    assert finished.git("show", f"{finished.result['branch']}:settings.txt") == "taken\n"
 
 
 def test_every_agent_of_a_vendor_has_a_case() -> None:

@@ -80,7 +80,7 @@ class ReturnServer:
         poller = select.poll()
         poller.register(self._listener, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
-        while self._wake not in dict(poller.poll()) and self.failure is None:
+        while self._wake not in dict(poller.poll()):
             try:
                 client = self._listener.accept()[0]
             except (BlockingIOError, ConnectionAbortedError):
@@ -88,7 +88,7 @@ class ReturnServer:
             except OSError:  # the container's network namespace is gone
                 return
             with self._guard:
-                if len(self._clients) >= _MAX_CLIENTS:
+                if self.failure is not None or len(self._clients) >= _MAX_CLIENTS:
                     client.close()
                     continue
                 thread = threading.Thread(target=self._serve, args=(client,), name="git-client", daemon=True)
@@ -141,6 +141,7 @@ class ReturnServer:
                 outcomes = receive(client, self._quarantine, push, deep=self._may_walk)
             except (OSError, WireError, ContainaiError) as error:
                 outcomes = [Outcome(command=command, reason=str(error)) for command in push.commands]
+                client.refuse(error_packet(str(error), sideband=push.sideband))
         for outcome in outcomes:
             self._report(outcome)
 

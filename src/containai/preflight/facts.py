@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -203,12 +204,24 @@ def _look_at_state(state_dir: Path) -> tuple[str, int]:
         place = place.parent
     if not os.path.isdir(place):
         return f"{place} is not a directory", 0
-    if not os.access(place, os.W_OK | os.X_OK):
-        return f"{place} cannot be written", 0
+    if problem := _why_not_writable(place):
+        return f"{place} cannot be written: {problem}", 0
     disk = os.statvfs(place)
     if disk.f_files and not disk.f_favail:
         return f"the file system of {place} has no room for another file", 0
     return "", disk.f_bavail * disk.f_frsize
+
+
+def _why_not_writable(directory: Path) -> str:
+    """Really make a file, without a name, so that nothing is left and nobody sees it."""
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return os.strerror(error.errno or 0)
+        if not os.access(directory, os.W_OK | os.X_OK):  # a file system without such files
+            return "no permission"
+    return ""
 
 
 def _platform() -> Platform:
