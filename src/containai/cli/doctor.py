@@ -7,6 +7,7 @@ import argparse
 from containai.cli.environ import Surroundings
 from containai.cli.output import print_json, print_table, printable
 from containai.preflight.checks import check
+from containai.preflight.facts import Trials
 from containai.preflight.model import Finding, State, Verdict
 from containai.preflight.report import as_json, verdict_of
 from containai.session.decide import look_at_host
@@ -18,7 +19,7 @@ _NOTE = "Allowed hosts are not all harmless: many take uploads (gists, packages)
 def main(args: argparse.Namespace, here: Surroundings) -> int:
     """Print the findings; 1 when the engine is refused."""
     engine = "embedded" if args.engine == "auto" else args.engine
-    findings = check(look_at_host(choose_identity(), here.state_dir, with_proxy=True), engine)
+    findings = check(look_at_host(Trials(choose_identity()), here.state_dir, with_proxy=True), engine)
     verdict = verdict_of(findings)
     if args.json:
         print_json(as_json(engine, findings))

@@ -37,7 +37,9 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         terminal_type=here.terminal_type,
         variables={name: here.variables[name] for name in _GIT_VARIABLES if name in here.variables},
     )
-    outcome = run_session(request, host, here.values_of(request.passed_variables), _Voice(console, wants_stdout=args.json))
+    outcome = run_session(
+        request, host, here.values_of(request.passed_variables), _Voice(console, wants_stdout=args.json)
+    )
     if args.json:
         print_json(outcome.as_json())
     _tell(outcome, console)

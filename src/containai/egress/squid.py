@@ -203,6 +203,7 @@ def _free_port(address: str) -> int:
 def _own_addresses() -> tuple[str, ...]:
     """Addresses of this machine's interfaces, which the agent must not reach even when they are public."""
     found = set()
+    candidate = ""
     try:
         for line in Path("/proc/net/fib_trie").read_text().splitlines():
             if "|--" in line:
@@ -212,6 +213,6 @@ def _own_addresses() -> tuple[str, ...]:
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
             digits = line.split()[0]
             found.add(":".join(digits[i : i + 4] for i in range(0, 32, 4)))
-    except (OSError, UnboundLocalError, IndexError):
+    except (OSError, IndexError):
         pass
     return tuple(sorted(found))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -125,6 +126,8 @@ def _settle(
     quarantine: Quarantine, before: str, packs: dict[str, int], announced: int, deep: Callable[[], bool]
 ) -> str | None:
     """Step 5. Leaves the quarantine either with a push that stands on its own, or as it was."""
+    for unfinished in (quarantine.path / "objects").glob("*incoming-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     after, fresh = quarantine.tip(), set(quarantine.packs().keys() - packs.keys())
     leak: str | None = None
     if after != before:

@@ -19,7 +19,7 @@ from containai.git_return.connection import Connection
 from containai.git_return.quarantine import Quarantine
 from containai.host.clock import monotonic_s
 from containai.policy.model import GIB, MIB
-from containai.workspace.git import Argument, Child, await_exit, end_group, spawn_git
+from containai.workspace.git import Argument, Child, await_end, await_exit, end_group, spawn_git
 
 IDLE_S = 60.0
 TOTAL_S = 900.0
@@ -114,11 +114,8 @@ def _relay(client: Connection, child: Child, pipe: int, beginning: bytes) -> Non
 
 def _end(child: Child, wake_fd: int) -> int | None:
     """Wait for git to end now that its input has; make it end when it does not, or when the server stops."""
-    status = await_exit(child, monotonic_s() + IDLE_S, wake_fd)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if status is not None:
-            break
-        # SIGTERM first: git then removes its temporary objects. Its children are in its group.
-        end_group(child, number)
-        status = await_exit(child, monotonic_s() + _DYING_S)
-    return status
+    if not await_end(child, monotonic_s() + IDLE_S, wake_fd):
+        end_group(child, signal.SIGTERM)  # git then removes its temporary objects
+        await_end(child, monotonic_s() + _DYING_S)
+    end_group(child)  # what it started may have outlived it
+    return await_exit(child, monotonic_s() + _DYING_S)

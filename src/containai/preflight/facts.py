@@ -39,28 +39,43 @@ _PROBE_ARGUMENTS = (
 )
 
 
-def collect_facts(
-    *, identity: Identity, state_dir: Path, native: Sequence[Path] = (), with_proxy: bool = True
-) -> Facts:
-    """Collect every fact; the children run side by side.
+class Trials:
+    """Programs that are being tried out, side by side, while the launcher does something else.
 
     Args:
-        identity: Whose rights to probe with: the session's own user.
+        identity: Whose rights to try with: the session's own user.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self.bwrap, self.squid, self.git = _find("bwrap"), _find("squid"), _find("git")
+        self.apparmor_enabled = _apparmor_enabled()
+        probe = (*_PROBE_ARGUMENTS, *_probe_program(apparmor=self.apparmor_enabled))
+        self._children = {
+            "probe": _start(self.bwrap, probe, identity),
+            "bwrap": _start(self.bwrap, ("--version",)),
+            "squid": _start(self.squid, ("-v",)),
+            "git": _start(self.git, ("--version",)),
+        }
+
+    def results(self) -> dict[str, process.Completed | None]:
+        """What each said; waits for them."""
+        return {name: _finish(child) for name, child in self._children.items()}
+
+
+def collect_facts(trials: Trials, *, state_dir: Path, native: Sequence[Path] = (), with_proxy: bool = True) -> Facts:
+    """Collect every fact.
+
+    Args:
+        trials: Started earlier.
         state_dir: Where sessions will be kept.
         native: Files that must have been built.
         with_proxy: Whether the session needs Squid.
     """
-    bwrap, squid, git = _find("bwrap"), _find("squid"), _find("git")
-    enabled = _apparmor_enabled()
-    children = {
-        "probe": _start(bwrap, (*_PROBE_ARGUMENTS, *_probe_program(apparmor=enabled)), identity),
-        "bwrap": _start(bwrap, ("--version",)),
-        "squid": _start(squid, ("-v",)),
-        "git": _start(git, ("--version",)),
-    }
+    bwrap, squid, git = trials.bwrap, trials.squid, trials.git
+    enabled = trials.apparmor_enabled
     state_problem, free_bytes = _look_at_state(state_dir)
     delegation = cgroups.find_delegation()
-    said = {name: _finish(child) for name, child in children.items()}
+    said = trials.results()
     return Facts(
         platform=_platform(),
         machine=os.uname().machine,

@@ -20,7 +20,7 @@ from containai.plan.request import RunRequest
 from containai.policy.load import load_user, parse_repository
 from containai.policy.model import NetworkMode
 from containai.policy.narrow import Flags, Narrowed, narrow
-from containai.preflight.facts import PROFILE, collect_facts
+from containai.preflight.facts import PROFILE, Trials, collect_facts
 from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
 from containai.session.identity import choose_identity
@@ -65,8 +65,9 @@ def decide(request: RunRequest, host: Host) -> Decided:
     """
     _require_engine(request.engine)
     adapter = load_adapter(request.agent)
-    source = resolve_source(request.source, user=host.variables, state_dir=host.state_dir)
     identity = choose_identity()
+    trials = Trials(identity)
+    source = resolve_source(request.source, user=host.variables, state_dir=host.state_dir)
     narrowed = narrow(
         load_user(host.config_file),
         parse_repository(read_committed_file(source, REPOSITORY_CONFIG)),
@@ -83,7 +84,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
     )
     _require_engine(narrowed.engine)
     with_proxy = narrowed.policy.network.mode is not NetworkMode.NONE
-    facts = look_at_host(identity, host.state_dir, with_proxy=with_proxy)
+    facts = look_at_host(trials, host.state_dir, with_proxy=with_proxy)
     refuse_if_needed(facts, "embedded")
     program = None if request.command else resolve_program(adapter, host.search_path, host.home)
     files = resolve_files(adapter, host.home, narrowed.policy.credentials)
@@ -118,10 +119,10 @@ def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[
     return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
 
 
-def look_at_host(identity: Identity, state_dir: Path, *, with_proxy: bool) -> Facts:
+def look_at_host(trials: Trials, state_dir: Path, *, with_proxy: bool) -> Facts:
     """Collect the facts that a launch and ``doctor`` share (P7)."""
     native = [native_file(name) for name in ("containai-shim", "agent.bpf", "housekeeping.bpf")]
-    return collect_facts(identity=identity, state_dir=state_dir, native=native, with_proxy=with_proxy)
+    return collect_facts(trials, state_dir=state_dir, native=native, with_proxy=with_proxy)
 
 
 def native_file(name: str) -> Path:

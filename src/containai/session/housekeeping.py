@@ -37,7 +37,15 @@ def create_verified(engine: EmbeddedEngine, spec: ContainerSpec, stdio: Stdio) -
     Raises:
         DriftError: It is not what was planned; it has been destroyed.
     """
-    container = engine.create(spec, stdio)
+    return verified(engine, spec, engine.create(spec, stdio))
+
+
+def verified(engine: EmbeddedEngine, spec: ContainerSpec, container: Container) -> Container:
+    """Read a fresh container's guards back (I11).
+
+    Raises:
+        DriftError: It is not what was planned; it has been destroyed.
+    """
     try:
         drift = find_drift(spec, container.inspect(), engine.expectation)
         if drift:

@@ -19,6 +19,7 @@ from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED, account_files, p
 from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Limits, Policy
 from containai.preflight.report import refuse_if_needed
+from containai.preflight.facts import Trials
 from containai.session.decide import embedded_tools, look_at_host
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
@@ -88,7 +89,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
     identity = Identity(
         agent_uid=record.agent_uid, agent_gid=record.agent_gid, proxy_uid=record.agent_uid, proxy_gid=record.agent_gid
     )
-    facts = look_at_host(identity, state_dir, with_proxy=False)
+    facts = look_at_host(Trials(identity), state_dir, with_proxy=False)
     refuse_if_needed(facts, "embedded")
     plan = _housekeeping_plan(directory, record, source, identity)
     with contextlib.ExitStack() as held:

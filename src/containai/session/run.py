@@ -9,24 +9,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from containai.audit.writer import Kind
 from containai.engine.embedded.engine import EmbeddedEngine
+from containai.engine.protocol import Container
 from containai.host.clock import monotonic_s, since_process_start_s
 from containai.plan.request import RunRequest
-from containai.preflight.model import Facts
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
-from containai.session.decide import Host, decide, embedded_tools
-from containai.session.guards import Guards, start_guards
-from containai.session.housekeeping import create_verified
+from containai.session.decide import Decided, Host, decide, embedded_tools
+from containai.session.guards import Guards
+from containai.session.housekeeping import verified
 from containai.session.opened import OpenSession, open_session
 from containai.session.outcome import Outcome
 from containai.session.report import Reporter
 from containai.session.returning import Brought, bring_home, settle
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase
-from containai.session.stdio import open_streams
+from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
 from containai.session.workspace import prepare_workspace
 from containai.workspace.notes import start_left_out_notes
 
@@ -52,36 +53,49 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
         engine = EmbeddedEngine(embedded_tools(decided.facts))
-        left_out = start_left_out_notes(decided.source)
-        try:
-            prepare_workspace(engine, session)
-        finally:
-            notes = (*decided.notes, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
+        streams = open_streams(session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout)
+        spec = render_agent(session.plan, passed)
+        # Made while the workspace is cloned; it waits, guarded and without an instruction of the agent's, for start.
+        pending = engine.begin(spec, streams.stdio)
+        undo.callback(pending.abandon)
+        streams.given()
+        notes = (*decided.notes, *_prepare(engine, session, decided))
         signals.stop_if_raised()
-        ended, guards = _run_agent(engine, session, decided.facts, notes, passed, signals, say, undo)
+        container = verified(engine, spec, pending.complete())
+        ended, guards = _attend(
+            engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
+        )
         say.progress("bringing the work home")
         brought = bring_home(engine, session.directory, session.plan, session.quarantine, session.log)
         return _settle(session, ended, guards, brought)
 
 
-def _run_agent(
+def _prepare(engine: EmbeddedEngine, session: OpenSession, decided: Decided) -> tuple[str, ...]:
+    """Clone the workspace; meanwhile git finds out what the copy leaves out."""
+    left_out = start_left_out_notes(decided.source)
+    try:
+        prepare_workspace(engine, session)
+    finally:
+        notes = left_out.collect(monotonic_s() + _NOTES_GRACE_S)
+    return notes
+
+
+def _attend(
     engine: EmbeddedEngine,
     session: OpenSession,
-    facts: Facts,
+    container: Container,
+    streams: PipedStreams | TerminalStreams,
+    squid: Path | None,
     notes: tuple[str, ...],
-    passed: Mapping[str, str],
     signals: EndingSignals,
     say: Reporter,
     undo: contextlib.ExitStack,
 ) -> tuple[Attended, Guards]:
-    """Create, verify, guard, start and attend; every trace of the container is gone afterwards."""
+    """Guard, start and attend the agent; every trace of its container is gone afterwards."""
     plan = session.plan
     with contextlib.ExitStack() as running:
-        streams = open_streams(plan.identity.agent_uid, quiet_stdout=say.wants_stdout)
-        container = create_verified(engine, render_agent(plan, passed), streams.stdio)
         running.callback(container.destroy)
-        streams.given()
-        guards = start_guards(engine, container, session, facts.squid.path, running)
+        guards = Guards.start(container, session, running)
         say.starting(plan, notes)
         session.log.append(Kind.SESSION, "started", pid=container.pid)
         session.directory.update(phase=Phase.RUNNING)
@@ -90,6 +104,7 @@ def _run_agent(
         running.callback(streams.drain)
         container.start()
         undo.pop_all()  # from here on work may exist: nothing is thrown away
+        guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
     failure = guards.check()

@@ -109,7 +109,8 @@ _MAX_ARGUMENT_BYTES = 1024
 
 
 def _read_attempt(number: int, pid: int, syscall: int, arch: int, args: list[int]) -> ExecAttempt:
-    path, argv, cut = "", (), False
+    path, cut = "", False
+    argv: tuple[str, ...] = ()
     if arch == _AUDIT_ARCH_X86_64 and syscall in (_EXECVE, _EXECVEAT):
         path_at, argv_at = (args[0], args[1]) if syscall == _EXECVE else (args[1], args[2])
         path = _read_text(pid, path_at, _MAX_PATH)[0]
@@ -129,7 +130,8 @@ def _link(path: str) -> str:
 def _read_vector(pid: int, address: int) -> tuple[tuple[str, ...], bool]:
     """The argument vector, bounded; and whether anything was left out."""
     raw = _read_memory(pid, address, (_MAX_ARGUMENTS + 1) * _POINTER.size) if address else b""
-    texts, cut = [], False
+    texts: list[str] = []
+    cut = False
     for (pointer,) in _POINTER.iter_unpack(raw[: len(raw) - len(raw) % _POINTER.size]):
         if pointer == 0:
             break

@@ -139,18 +139,23 @@ def await_exit(child: Child, deadline_s: float, *wake_fds: int) -> int | None:
     Returns:
         The exit status; None when the child still runs.
     """
+    await_end(child, deadline_s, *wake_fds)
+    return child.poll()
+
+
+def await_end(child: Child, deadline_s: float, *wake_fds: int) -> bool:
+    """As ``await_exit``, but leave an ended child to be waited for: its process group then is still its own."""
+    if child.returncode is not None:
+        return True
     # Not Popen.wait: with a time limit it polls, with pauses of up to 50 ms.
-    descriptor = os.pidfd_open(child.pid) if child.returncode is None else -1
+    descriptor = os.pidfd_open(child.pid)
     try:
-        if descriptor >= 0:
-            poller = select.poll()
-            for fd in (descriptor, *wake_fds):
-                poller.register(fd, select.POLLIN)
-            poller.poll(max(0.0, deadline_s - monotonic_s()) * 1000)
-        return child.poll()
+        poller = select.poll()
+        for fd in (descriptor, *wake_fds):
+            poller.register(fd, select.POLLIN)
+        return descriptor in dict(poller.poll(max(0.0, deadline_s - monotonic_s()) * 1000))
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 def end_group(child: Child, number: int = signal.SIGKILL) -> None:

@@ -59,6 +59,10 @@ class EmbeddedEngine:
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> EmbeddedContainer:
         """Make a container with all guards on and nothing of the agent run yet."""
+        return self.begin(spec, stdio).complete()
+
+    def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:
+        """Begin to make a container; ``complete`` or ``abandon`` must follow."""
         cgroup = cgroups.create(self._tools.delegation, f"{spec.session_id}-{spec.label}", spec.limits)  # 1
         with contextlib.ExitStack() as undo:
             if cgroup is not None:
@@ -68,10 +72,7 @@ class EmbeddedEngine:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             monitor = self._launch(spec, stdio, theirs, cgroup)
             undo.callback(end_monitor, monitor)
-            pid, fds = _receive(ours, monitor)  # 4
-            container = _adopt(spec, stdio, monitor, ours, pid, fds, cgroup)
-            undo.pop_all()
-            return container
+            return PendingContainer(spec, stdio, monitor, ours, cgroup, undo.pop_all())
 
     def _launch(
         self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, cgroup: cgroups.Cgroup | None
@@ -136,6 +137,39 @@ class EmbeddedEngine:
             supervised=spec.supervised,
             terminal=terminal,
         )
+
+
+class PendingContainer:
+    """A container that bubblewrap is making, while the launcher does something else."""
+
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        stdio: Stdio,
+        monitor: process.Child,
+        control: socket.socket,
+        cgroup: cgroups.Cgroup | None,
+        undo: contextlib.ExitStack,
+    ) -> None:
+        self._spec, self._stdio = spec, stdio
+        self._monitor, self._control, self._cgroup = monitor, control, cgroup
+        self._undo = undo
+
+    def complete(self) -> EmbeddedContainer:
+        """Wait for the first process's report.
+
+        Raises:
+            EngineError: The container could not be made; nothing is left behind.
+        """
+        with self._undo as undo:
+            pid, fds = _receive(self._control, self._monitor)  # 4
+            container = _adopt(self._spec, self._stdio, self._monitor, self._control, pid, fds, self._cgroup)
+            undo.pop_all()
+            return container
+
+    def abandon(self) -> None:
+        """Take it back. No effect once it is complete."""
+        self._undo.close()
 
 
 def _memory_file(content: bytes) -> int:

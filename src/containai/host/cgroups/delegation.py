@@ -10,6 +10,7 @@ What is found has been tried: a group was made, limited, read back and removed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from containai.host.cgroups.layout import Layout, read_layout
 from containai.host.cgroups.limits import V1_SWAP, has_swap
 from containai.host.cgroups.model import (
     CONTROLLERS,
+    GROUP_PREFIX,
     LAUNCHER_LEAF,
     TOP_LEVEL,
     Delegation,
@@ -31,6 +33,7 @@ from containai.host.cgroups.model import (
 )
 from containai.policy.model import GIB, Limits
 
+_PROBE = "probe-"
 _PROBE_LIMITS = Limits(cpus=0.5, memory_bytes=GIB, pids_max=64)
 _ENV = "/usr/bin/env"
 
@@ -92,8 +95,9 @@ def search(layout: Layout, host: Host) -> Delegation | NoDelegation:
 def _prove(found: Delegation) -> Delegation | NoDelegation:
     if found.kind is Kind.SYSTEMD:
         return found  # a scope takes longer than all else here; the drift check reads its limits back
+    _remove_dead_probes(found)
     try:
-        group = create(found, f"probe-{os.getpid()}", _PROBE_LIMITS)
+        group = create(found, f"{_PROBE}{os.getpid()}", _PROBE_LIMITS)
         assert group is not None
         limits = group.read_limits()
         group.destroy()
@@ -102,6 +106,15 @@ def _prove(found: Delegation) -> Delegation | NoDelegation:
     if (limits.pids_max, limits.memory_bytes, limits.swap_bytes) != (64, GIB, 0) or not 0 < limits.cpus <= 0.5:
         return NoDelegation(reason=f"the kernel does not keep the limits that were set: {limits}", remedy=remedies.LOOK)
     return found
+
+
+def _remove_dead_probes(found: Delegation) -> None:
+    """What a launcher left that was killed while it tried; an empty group, so removing it harms nobody."""
+    for base in found.bases:
+        for group in base.glob(f"{GROUP_PREFIX}{_PROBE}*"):
+            if not Path("/proc", group.name.rpartition("-")[2]).exists():
+                with contextlib.suppress(OSError):
+                    group.rmdir()
 
 
 def _search_v2(layout: Layout, host: Host) -> Delegation | NoDelegation:
