@@ -1,11 +1,13 @@
 /* tether: run a host program that cannot outlive the launcher.
  *
- *   tether --parent PID [--join FILE]... [--stage-on DIR [--stage SOURCE NAME]...]
+ *   tether --parent PID [--join FILE]... [--stage-on DIR [--stage SOURCE NAME | --copy SOURCE NAME UID]...]
  *          [--uid N --gid N] -- PROGRAM [ARG]...
  *
  * --join   a cgroup.procs file that the process enters first
  * --stage  (root only) makes SOURCE reachable as DIR/NAME in a private mount namespace, for a
  *          program that will run as a user who cannot walk to SOURCE
+ * --copy   (root only) the same for a file that the user may not even read: a copy of his own, in
+ *          memory, which ends with the mount namespace
  */
 #define _GNU_SOURCE
 #include "shim.h"
@@ -38,7 +40,7 @@ static void begin_staging(const char *directory)
         fail("unshare");
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         fail("making mounts private");
-    if (mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711,size=64k") != 0)
+    if (mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711,size=32m") != 0)
         fail(directory);
 }
 
@@ -73,6 +75,25 @@ static unsigned long number(const char *text)
     return value;
 }
 
+static void copy(const char *directory, const char *source, const char *name, unsigned long owner)
+{
+    char target[PATH_MAX], chunk[65536];
+    ssize_t got;
+    if (snprintf(target, sizeof target, "%s/%s", directory, name) >= (int)sizeof target)
+        fail_plain("copy: path too long");
+    int from = open(source, O_RDONLY | O_CLOEXEC);
+    int to = open(target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (from < 0 || to < 0 || fchown(to, (uid_t)owner, (gid_t)owner) != 0)
+        fail(source);
+    while ((got = read(from, chunk, sizeof chunk)) > 0)
+        if (write(to, chunk, (size_t)got) != got)
+            fail(target);
+    if (got < 0)
+        fail(source);
+    close(from);
+    close(to);
+}
+
 static void become(unsigned long uid, unsigned long gid)
 {
     if (setgroups(0, NULL) != 0 || setresgid((gid_t)gid, (gid_t)gid, (gid_t)gid) != 0 ||
@@ -99,6 +120,9 @@ int tether_main(int argc, char **argv)
         else if (strcmp(option, "--stage") == 0 && left >= 2 && stage_directory) {
             stage(stage_directory, argv[at + 1], argv[at + 2]);
             at += 2;
+        } else if (strcmp(option, "--copy") == 0 && left >= 3 && stage_directory) {
+            copy(stage_directory, argv[at + 1], argv[at + 2], number(argv[at + 3]));
+            at += 3;
         } else if (strcmp(option, "--uid") == 0 && left >= 1)
             uid = number(argv[++at]);
         else if (strcmp(option, "--gid") == 0 && left >= 1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fills the generated parts of docs/: the seccomp table, the error page and the command-line reference.
+"""Fills the generated parts of docs/: the seccomp table, the error page, the checks, the command-line reference.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. ``--check`` changes nothing and says
 which pages are out of date.
@@ -128,7 +128,15 @@ def _cell(text: str) -> str:
     return "`".join(piece if index % 2 else piece.replace("<", "&lt;") for index, piece in enumerate(pieces))
 
 
+def preflight_reference() -> str:
+    """Every check of preflight, with what mends it."""
+    from containai.preflight.reference import render_reference
+
+    return render_reference()
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "preflight-reference": preflight_reference,
     "seccomp-table": seccomp_table,
     "error-table": error_table,
     "option-tables": option_tables,

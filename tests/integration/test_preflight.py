@@ -108,10 +108,10 @@ def test_an_old_git_is_named(tmp_path: Path) -> None:
 def test_a_kernel_without_any_namespace_to_spare_is_named(tmp_path: Path) -> None:
     """In a user namespace of its own, so that the limit holds for nobody else."""
     script = (
-        "import json;from pathlib import Path;from containai.preflight.facts import collect_facts;"
+        "import json;from pathlib import Path;from containai.preflight.facts import Trials, collect_facts;"
         "from containai.preflight.checks import check;from containai.plan.model import Identity;"
         "me=Identity(agent_uid=0,agent_gid=0,proxy_uid=0,proxy_gid=0);"
-        "print(*[f.summary for f in check(collect_facts(identity=me,state_dir=Path('.')),'embedded') if f.id=='namespaces'])"
+        "print(*[f.summary for f in check(collect_facts(Trials(me),state_dir=Path('.')),'embedded') if f.id=='namespaces'])"
     )
     command = f"echo 0 > /proc/sys/user/max_user_namespaces; {sys.executable} -c {shlex.quote(script)}"
     done = within("", f"unshare --user --map-root-user sh -ec {shlex.quote(command)}", tmp_path)

@@ -156,7 +156,7 @@ def host_traces() -> dict[str, set[str]]:
         with contextlib.suppress(OSError):
             if not (path / "cgroup.procs").read_text():
                 groups.add(str(path))
-    mounts = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "containai" in line}
+    mounts = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/containai/sessions/" in line}
     return {"processes": processes, "groups": groups, "mounts": mounts}
 
 

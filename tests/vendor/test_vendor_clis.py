@@ -194,11 +194,6 @@ def test_the_user_s_settings_take_effect(finished: Finished) -> None:
     assert finished.git("show", f"{finished.result['branch']}:settings.txt") == "taken\n"
 
 
-def test_every_agent_of_a_vendor_has_a_case() -> None:
-    vendors = {name for name in list_agents() if load_adapter(name).package}
-    assert {case.agent for case in CASES} == vendors
-
-
 def test_the_installed_versions_are_the_adapters(npm_prefix: Path) -> None:
     for name in list_agents():
         adapter = load_adapter(name)

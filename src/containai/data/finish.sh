@@ -102,18 +102,20 @@ read_heads() {
 
 # --- what is on disk -------------------------------------------------------------------------------------------------
 
-# Files that the agent made unreadable are its own: make them readable. A named pipe where git looks for rules would
-# make git wait for ever.
+# A named pipe where git looks for rules, objects or refs would make it wait for ever.
+remove_pipes() { find . -type p '(' -path './.git/*' -o -name '.git*' ')' -exec rm -f {} + 2>/dev/null; }
+
+# Files that the agent made unreadable are its own: make them readable.
 mend_files() {
     find . -path ./.git -prune -o -type d ! -perm -u+rx -exec chmod u+rwx {} \; 2>/dev/null
     find . -path ./.git -prune -o -type f ! -perm -u+r -exec chmod u+r {} + 2>/dev/null
-    find . -path ./.git -prune -o '(' -type p -o -type s ')' -name '.git*' -exec rm -f {} + 2>/dev/null
+    remove_pipes
 }
 
 # add [OPTION ...]: stage everything. A repository without a commit stops git: it is left to embed(), and git asked again.
 add() {
     while :; do
-        said=$(timeout "$limit" git add -A --sparse "$@" -- . $excluded 2>&1) && return 0
+        said=$(git add -A --sparse "$@" -- . $excluded 2>&1) && return 0
         case $said in
         *"' does not have a commit checked out"*)
             found=${said%%"/' does not have a commit checked out"*}
@@ -131,15 +133,13 @@ add() {
 # stage COMMIT: the working tree into our index. Copies the agent's index where it can, for its knowledge of what is
 # unchanged; COMMIT is where we start without it.
 stage() {
-    excluded= unborn= said= limit=60
+    excluded= unborn= said=
     if [ -n "$theirs" ] && [ -f "$theirs/index" ] && cp -p "$theirs/index" "$own/index" 2>/dev/null; then
         git update-index -q --really-refresh >/dev/null 2>&1 # ignores "assume unchanged"
         add && return 0
-        limit=3600
         mend_files
         add && return 0
     fi
-    limit=3600
     mend_files
     rm -f "$own/index" "$own/index.lock"
     git read-tree "$1" 2>/dev/null || return 1
@@ -252,6 +252,7 @@ commit() {
         set -- "$@" -p "$parent"
     done
     result=$(git commit-tree "$tree" "$@" -F "$own/message") || return 1
+    made=$result
     say committed "$count"
 }
 
@@ -265,12 +266,17 @@ fetch_remote() {
         IFS="$tab" read -r remote _ <"$own/FETCH_HEAD" && is_commit "$remote"
 }
 
+# Whether what we made is there already: an earlier run came this far and was cut off.
+is_repeated() {
+    [ -n "$made" ] && contains "$remote" "$result^" && git diff-tree --quiet "$remote" "$result" 2>/dev/null
+}
+
 # Bring result to the host, whatever stands there.
 deliver() {
     push && return 0
     case $said in *'[rejected]'*) ;; *) return 1 ;; esac
     fetch_remote || return 1
-    if contains "$remote" "$result"; then # pushed from elsewhere, and nothing new here
+    if contains "$remote" "$result" || is_repeated; then # pushed from elsewhere or before, and nothing new here
         result=$remote
         return 0
     fi
@@ -334,12 +340,14 @@ finish_files() {
 }
 
 other_work() {
-    timeout 20 git for-each-ref --no-merged="$result" --format='%(refname)' refs/heads refs/stash 2>/dev/null |
+    git for-each-ref --no-merged="$result" --format='%(refname)' refs/heads refs/stash 2>/dev/null |
         while IFS= read -r ref; do
             note "not returned: ${ref#refs/heads/} has commits of its own"
         done
 }
 
+made=
+remove_pipes
 if finish_theirs; then
     other_work
 else

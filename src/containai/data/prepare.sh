@@ -17,7 +17,10 @@ if [ "$depth" -gt 0 ]; then
 fi
 
 # core.fsync: what is cloned here still stands on the host; a crash loses nothing.
-exec git -c core.fsync=none -c core.hooksPath=/dev/null -c protocol.version=0 \
+git -c core.fsync=none -c core.hooksPath=/dev/null -c protocol.version=0 \
     clone --quiet --origin local --branch "$branch" --single-branch --no-tags --template= "$@" \
     -c user.name="$name" -c user.email="$email" -c push.default=upstream -c remote.pushDefault=local \
     -- "$url" .
+
+# Tools append to .git/info/exclude; without git's templates its directory would be missing.
+mkdir -p .git/info

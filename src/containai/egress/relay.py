@@ -80,7 +80,6 @@ class Relay:
         refused = ""
         try:
             with client:
-                client.setblocking(True)
                 try:
                     upstream = self._connect()
                 except (ContainaiError, OSError) as error:
@@ -95,41 +94,75 @@ class Relay:
                 self._threads.discard(threading.current_thread())
 
 
+class _Flow:
+    """One direction of a connection. At most one chunk is held; while it is, nothing more is read."""
+
+    __slots__ = ("count", "ended", "held", "source", "target")
+
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+        self.source = source
+        self.target = target
+        self.held = memoryview(b"")
+        self.count = 0
+        self.ended = False
+
+    def advance(self) -> None:
+        """Move what can be moved now."""
+        try:
+            if not self.held:
+                chunk = self.source.recv(_CHUNK)
+                if not chunk:
+                    self.end()
+                    return
+                self.held = memoryview(chunk)
+            written = self.target.send(self.held)
+            self.held = self.held[written:]
+            self.count += written
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.end()
+
+    def end(self) -> None:
+        """No more will come: say so to the target."""
+        self.ended = True
+        with contextlib.suppress(OSError):
+            self.target.shutdown(socket.SHUT_WR)
+
+    def waits_for(self) -> tuple[int, int]:
+        """The descriptor and the event that let it go on."""
+        if self.held:
+            return self.target.fileno(), select.POLLOUT
+        return self.source.fileno(), select.POLLIN
+
+
 def _join(client: socket.socket, upstream: socket.socket, stop: int) -> tuple[int, int]:
-    """Copy both ways until both have ended or ``stop`` is readable; bytes to and from the client."""
-    counts = {client.fileno(): 0, upstream.fileno(): 0}
-    other = {client.fileno(): upstream, upstream.fileno(): client}
+    """Copy both ways until both have ended or ``stop`` is readable; bytes to and from the client.
+
+    Neither direction waits for the other: a server that answers while it is being sent to would stop both.
+    """
+    client.setblocking(False)
+    upstream.setblocking(False)
+    outward, inward = _Flow(client, upstream), _Flow(upstream, client)
     poll = select.poll()
     poll.register(stop, select.POLLIN)
-    for fd in counts:
-        poll.register(fd, select.POLLIN)
-    open_sides = 2
-    while open_sides:
+    registered: dict[int, int] = {}
+    while not (outward.ended and inward.ended):
+        wanted: dict[int, int] = {}
+        for flow in (outward, inward):
+            if not flow.ended:
+                fd, event = flow.waits_for()
+                wanted[fd] = wanted.get(fd, 0) | event
+        if wanted != registered:
+            for fd in registered.keys() - wanted.keys():  # it would report a hang-up for ever
+                poll.unregister(fd)
+            for fd, events in wanted.items():
+                poll.register(fd, events)
+            registered = wanted
         ready = dict(poll.poll())
         if stop in ready:
             break
-        for fd in ready:
-            target = other[fd]
-            try:
-                chunk = os.read(fd, _CHUNK)
-                if chunk:
-                    _send(target, chunk, stop)
-                    counts[fd] += len(chunk)
-                    continue
-                target.shutdown(socket.SHUT_WR)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    target.shutdown(socket.SHUT_RDWR)
-            poll.unregister(fd)
-            open_sides -= 1
-    return counts[upstream.fileno()], counts[client.fileno()]
-
-
-def _send(target: socket.socket, chunk: bytes, stop: int) -> None:
-    """Send all of it, giving up when ``stop`` is readable."""
-    view = memoryview(chunk)
-    while view:
-        _, writable, _ = select.select([stop], [target], [])
-        if not writable:
-            raise OSError("stopped")
-        view = view[target.send(view, socket.MSG_DONTWAIT) :]
+        for flow in (outward, inward):
+            if not flow.ended and flow.waits_for()[0] in ready:
+                flow.advance()
+    return inward.count, outward.count

@@ -107,7 +107,7 @@ def start_egress(
                 identity=identity,
                 program=squid,
                 tether=tether,
-                on_request=lambda fields: egress.record("request", **fields),
+                on_event=lambda event, fields: egress.record(event, **fields),
             )
             egress.add_proxy(waiting.pop(0), proxy)
         for service in policy.local_services:

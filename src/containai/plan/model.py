@@ -71,6 +71,11 @@ class StagedFile:
     read_only: bool = True
     mode: int = 0o600
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is a file of the user's, bound as it is: programs that resolve its path must find it there."""
+        return self.origin is FileOrigin.HOST and self.read_only
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 
-def canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:  # noqa: PLR0911  (one for each type)
     """Reduce frozen data to plain JSON values, with nothing left to chance.
 
     Raises:

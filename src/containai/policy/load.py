@@ -133,7 +133,7 @@ def _parse(content: bytes, origin: Origin) -> Config:
 
 
 def _decode(content: bytes, origin: str) -> Mapping[str, Any]:
-    import tomllib  # noqa: PLC0415  9 ms, and most repositories have no file
+    import tomllib  # 9 ms, and most repositories have no file
 
     if len(content) > MAX_FILE_BYTES:
         raise PolicyError(f"{origin} is larger than {MAX_FILE_BYTES // 1024} KiB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from containai.engine.protocol import ContainerSpec
 from containai.plan.model import AGENT_UID, Mount, MountKind, StagedFile
@@ -33,6 +34,7 @@ def render_bwrap(
     *,
     reach: Mapping[str, str],
     data_fd: Callable[[StagedFile], int],
+    engine_files: Mapping[PurePosixPath, int],
     first_process: Sequence[str],
 ) -> list[str]:
     """The argument vector behind ``bwrap``.
@@ -40,6 +42,7 @@ def render_bwrap(
     Args:
         spec: The container.
         reach: Host source to the path under which bubblewrap's user can reach it, where that differs.
+        engine_files: Programs of the engine's own, read-only, from descriptors.
         data_fd: Gives the descriptor that holds a staged file's bytes.
         first_process: What runs as process 1.
     """
@@ -47,8 +50,13 @@ def render_bwrap(
     for mount in spec.mounts:
         args += _mount(mount, reach.get(mount.source, mount.source))
     for file in spec.files:
+        if file.is_bound:
+            args += ["--ro-bind", reach.get(file.content, file.content), str(file.target)]
+            continue
         args += ["--perms", f"{file.mode:04o}"]
         args += ["--ro-bind-data" if file.read_only else "--file", str(data_fd(file)), str(file.target)]
+    for target, fd in engine_files.items():
+        args += ["--perms", "0555", "--ro-bind-data", str(fd), str(target)]
     args += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*args, "--", *first_process]
 

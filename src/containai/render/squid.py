@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from containai.policy.domains import allows, covers
+from containai.policy.domains import allows, covers, parse_patterns
 from containai.policy.model import NetworkPolicy
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
@@ -62,11 +62,12 @@ NOT_PUBLIC_V4 = (
     "168.63.129.16/32",  # Azure's host agent and metadata, on a public address
 )  # fmt: skip
 
-# Everything but global unicast, 2000::/3 (Source: RFC 4291, 2.4), written as ranges that spare ::ffff:0:0/96: Squid keeps
-# IPv4 there, and the list above judges it. Then the exceptions within 2000::/3 (Source: IANA IPv6 special-purpose registry).
+# Everything but global unicast, 2000::/3 (Source: RFC 4291, 2.4), written as ranges that spare ::ffff:0:0/96: Squid
+# keeps IPv4 there, and the list above judges it. Then the exceptions within 2000::/3 (Source: IANA IPv6 special-purpose
+# address registry).
 NOT_PUBLIC_V6 = (
     "::-::fffe:ffff:ffff",  # unspecified, loopback, IPv4-compatible
-    "::1:0:0:0-1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",  # NAT64 (64:ff9b::/96, 64:ff9b:1::/48), discard-only, unassigned
+    "::1:0:0:0-1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",  # NAT64, discard-only, unassigned
     "4000::/2",
     "8000::/1",  # unique local, link-local, multicast, unassigned
     "2001::/23",  # Teredo, ORCHID, benchmarking
@@ -103,7 +104,9 @@ def make_key(entropy: bytes) -> ProxyKey:
     if len(entropy) != KEY_ENTROPY_BYTES:
         raise ValueError("wrong amount of entropy")
     return ProxyKey(
-        source=_unicast(entropy[0:4]), destination=_unicast(entropy[4:8]), port=1 + int.from_bytes(entropy[8:10]) % 65535
+        source=_unicast(entropy[0:4]),
+        destination=_unicast(entropy[4:8]),
+        port=1 + int.from_bytes(entropy[8:10]) % 65535,
     )
 
 
@@ -113,7 +116,14 @@ def _unicast(octets: bytes) -> str:
 
 
 def render_squid_conf(
-    *, policy: NetworkPolicy, address: str, port: int, key: ProxyKey, run_dir: str, log: str, own_addresses: Iterable[str] = ()
+    *,
+    policy: NetworkPolicy,
+    address: str,
+    port: int,
+    key: ProxyKey,
+    run_dir: str,
+    log: str,
+    own_addresses: Iterable[str] = (),
 ) -> str:
     """The whole of ``squid.conf``.
 
@@ -125,7 +135,12 @@ def render_squid_conf(
         run_dir: Where Squid finds ``errors/``. No white space in it.
         log: File that the access log is written to. No white space in it.
         own_addresses: Addresses of this machine: public ones must not be reached either.
+
+    Raises:
+        PolicyError: ``policy.domains``: an entry of the allow-list is no domain pattern, and could be a rule.
     """
+    if policy.domains:
+        parse_patterns(policy.domains)
     sections = (
         _listener(address, port, key),
         _rules(policy.domains, tuple(own_addresses)),
@@ -262,7 +277,7 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _log(log: str) -> str:
-    """One request a line, ``LOG_FIELDS`` fields; '#' is Squid's percent-encoding: no field holds a space or line feed."""
+    """One request a line, ``LOG_FIELDS`` fields; by '#' Squid percent-encodes: no field has a space or line feed."""
     fields = (
         "%#>a", "%>p", "%#>la", "%>lp",  # who: the key, and the number of the connection
         "%#.32rm", f"%#.{MAX_LOGGED_HOST}>rd", "%>rP", f"%#.{MAX_LOGGED_URL}ru",

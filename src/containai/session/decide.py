@@ -11,7 +11,7 @@ from containai.agents.load import load_adapter
 from containai.agents.model import Adapter, Program
 from containai.agents.resolve import resolve_files, resolve_program
 from containai.engine.embedded.engine import Tools
-from containai.errors import EngineError
+from containai.errors import AgentError, EngineError
 from containai.host.cgroups import Delegation
 from containai.host.layout import HostLayout, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
@@ -86,7 +86,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
     with_proxy = narrowed.policy.network.mode is not NetworkMode.NONE
     facts = look_at_host(trials, host.state_dir, with_proxy=with_proxy)
     refuse_if_needed(facts, "embedded")
-    program = None if request.command else resolve_program(adapter, host.search_path, host.home)
+    program = _find_program(request, adapter, host)
     files = resolve_files(adapter, host.home, narrowed.policy.credentials)
     return Decided(
         source=source,
@@ -99,6 +99,16 @@ def decide(request: RunRequest, host: Host) -> Decided:
         facts=facts,
         notes=(*narrowed.notes, *source.notes, *_credential_notes(adapter, files)),
     )
+
+
+def _find_program(request: RunRequest, adapter: Adapter, host: Host) -> Program | None:
+    """The agent's program. With a command of the user's own it is brought along where it is installed."""
+    try:
+        return resolve_program(adapter, host.search_path, host.home)
+    except AgentError:
+        if request.command:
+            return None
+        raise
 
 
 def _require_engine(name: str) -> None:

@@ -53,7 +53,9 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
         engine = EmbeddedEngine(embedded_tools(decided.facts))
-        streams = open_streams(session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout)
+        streams = open_streams(
+            session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout, unattended=request.prompt is not None
+        )
         spec = render_agent(session.plan, passed)
         # Made while the workspace is cloned; it waits, guarded and without an instruction of the agent's, for start.
         pending = engine.begin(spec, streams.stdio)

@@ -27,8 +27,9 @@ _DRAIN_TIMEOUT_S = 5.0
 class PipedStreams:
     """Pipes between the launcher's streams and the agent's."""
 
-    def __init__(self, owner_uid: int, stdout: int) -> None:
+    def __init__(self, owner_uid: int, stdout: int, *, with_input: bool = True) -> None:
         self._stdout = stdout
+        self._with_input = with_input
         self._threads: list[threading.Thread] = []
         in_read, self._in_write = os.pipe()
         self._out_read, out_write = os.pipe()
@@ -46,8 +47,10 @@ class PipedStreams:
 
     def pump(self, _terminal_fd: int) -> None:
         """Start to copy."""
-        source = threading.Thread(target=_copy, args=(0, self._in_write), daemon=True, name="stdin")
-        source.start()
+        if self._with_input:
+            threading.Thread(target=_copy, args=(0, self._in_write), daemon=True, name="stdin").start()
+        else:
+            os.close(self._in_write)
         for read, write in ((self._out_read, self._stdout), (self._err_read, 2)):
             thread = threading.Thread(target=_copy, args=(read, write), daemon=True, name=f"stdio-{write}")
             thread.start()
@@ -98,14 +101,18 @@ class TerminalStreams:
             self._before = None
 
 
-def open_streams(owner_uid: int, *, quiet_stdout: bool) -> PipedStreams | TerminalStreams:
+def open_streams(owner_uid: int, *, quiet_stdout: bool, unattended: bool) -> PipedStreams | TerminalStreams:
     """A terminal for the agent when the user sits at one, else pipes.
 
     Args:
         owner_uid: The agent's user, who may open his streams again.
         quiet_stdout: Whether standard output is kept for the result: what the agent prints then goes
             to standard error.
+        unattended: Whether nobody answers: the agent gets no terminal, and its input ends at once. Agents
+            that were given a task wait for more on an input that stays open.
     """
+    if unattended:
+        return PipedStreams(owner_uid, 2 if quiet_stdout else 1, with_input=False)
     if sys.stdin.isatty() and sys.stdout.isatty() and not quiet_stdout:
         return TerminalStreams()
     return PipedStreams(owner_uid, 2 if quiet_stdout else 1)

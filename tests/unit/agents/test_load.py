@@ -9,6 +9,7 @@ import pytest
 from containai.agents.load import BUILT_IN, list_agents, load_adapter
 from containai.agents.model import PROMPT_FIELD
 from containai.errors import AgentError, UsageError
+from tests.vendor.cases import CASES
 
 MINIMAL = 'name = "x"\ntitle = "X"\nbinaries = ["x"]\ninteractive = []\n'
 VENDORS = ("claude", "codex", "copilot", "gemini", "opencode")
@@ -153,3 +154,7 @@ def test_every_shipped_file_is_on_the_page() -> None:
         for host in adapter.api_hosts:
             assert f"`{host}`" in page
     assert BUILT_IN.is_dir()
+
+
+def test_every_agent_of_a_vendor_is_tested_for_real() -> None:
+    assert {case.agent for case in CASES} == {name for name in list_agents() if load_adapter(name).package}

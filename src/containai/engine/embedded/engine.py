@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
@@ -26,7 +26,6 @@ from containai.engine.protocol import ContainerSpec, Stdio
 from containai.engine.verify import Expectation
 from containai.errors import EngineError
 from containai.host import cgroups, process
-from containai.plan.model import FileOrigin, StagedFile
 from containai.render.bwrap import render_bwrap
 from containai.render.landlock import render_landlock
 
@@ -88,12 +87,16 @@ class EmbeddedEngine:
                 return fd
 
             streams = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
-            shim = StagedFile(target=SHIM_INSIDE, origin=FileOrigin.HOST, content=str(self._tools.shim), mode=0o555)
-            staging = plan_staging(spec.mounts) if os.geteuid() == 0 else Staging(reach={})
+            staging = (
+                plan_staging(spec.mounts, spec.files, spec.identity.agent_uid)
+                if os.geteuid() == 0
+                else Staging(reach={})
+            )
             arguments = render_bwrap(  # 2
-                replace(spec, files=(*spec.files, shim)),
+                spec,
                 reach=staging.reach,
-                data_fd=lambda file: hold(_content(file)),
+                data_fd=lambda file: hold(file.content.encode()),
+                engine_files={SHIM_INSIDE: hold(self._tools.shim.read_bytes())},
                 first_process=(
                     str(SHIM_INSIDE),
                     "init",
@@ -179,17 +182,6 @@ def _memory_file(content: bytes) -> int:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _content(file: StagedFile) -> bytes:
-    if file.origin is FileOrigin.TEXT:
-        return file.content.encode()
-    try:
-        return Path(file.content).read_bytes()
-    except OSError as error:
-        raise EngineError(
-            "a file for the container cannot be read", code="engine.file", details=f"{file.content}: {error}"
-        ) from error
 
 
 def _receive(control: socket.socket, monitor: process.Child) -> tuple[int, list[int]]:

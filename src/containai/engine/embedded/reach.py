@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import EngineError
-from containai.plan.model import Mount, MountKind
+from containai.plan.model import Mount, MountKind, StagedFile
 
 _OTHERS_SEARCH = 0o001
 _BOUND = (MountKind.READ_ONLY, MountKind.WRITABLE)
@@ -29,20 +29,24 @@ class Staging:
     reach: dict[str, str]
 
 
-def plan_staging(mounts: Iterable[Mount]) -> Staging:
-    """Find the sources that the session's user cannot walk to, and a place for them.
+def plan_staging(mounts: Iterable[Mount], files: Iterable[StagedFile], owner_uid: int) -> Staging:
+    """Find the sources that the session's user cannot walk to, or not read, and a place for them.
 
     Raises:
         EngineError: There is no place.
     """
     sources = [m.source for m in mounts if m.kind in _BOUND and not _everybody_reaches(m.source)]
-    if not sources:
+    private = [file.content for file in files if file.is_bound]
+    if not sources and not private:
         return Staging(reach={})
-    stage = _choose_stage(sources)
+    stage = _choose_stage([*sources, *private])
     arguments, reach = ["--stage-on", stage], {}
     for index, source in enumerate(dict.fromkeys(sources)):
         arguments += ["--stage", source, str(index)]
         reach[source] = f"{stage}/{index}"
+    for index, source in enumerate(dict.fromkeys(private)):
+        arguments += ["--copy", source, f"file-{index}", str(owner_uid)]
+        reach[source] = f"{stage}/file-{index}"
     return Staging(arguments=tuple(arguments), reach=reach)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def _prove(found: Delegation) -> Delegation | NoDelegation:
         return found  # a scope takes longer than all else here; the drift check reads its limits back
     _remove_dead_probes(found)
     try:
-        group = create(found, f"{_PROBE}{os.getpid()}", _PROBE_LIMITS)
+        group = create(found, f"{_PROBE}{secrets.token_hex(3)}-{os.getpid()}", _PROBE_LIMITS)
         assert group is not None
         limits = group.read_limits()
         group.destroy()
