@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Keeps files and functions small: 400 lines a file, under 60 a function (docs/design.md, style)."""
+"""Keeps files and functions small: 400 lines a file (600 for one of tests), under 60 a function."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES = 400
+TEST_FILE_LINES = 600
 FUNCTION_LINES = 60
 
 
@@ -17,8 +18,9 @@ def findings(path: Path) -> Iterator[str]:
     """What in a file is too long."""
     text = path.read_text(encoding="utf-8")
     name = path.relative_to(ROOT)
-    if len(text.splitlines()) > FILE_LINES:
-        yield f"{name}: {len(text.splitlines())} lines, {FILE_LINES} at most"
+    most = TEST_FILE_LINES if name.parts[0] == "tests" else FILE_LINES
+    if len(text.splitlines()) > most:
+        yield f"{name}: {len(text.splitlines())} lines, {most} at most"
     if path.suffix != ".py":
         return
     for node in ast.walk(ast.parse(text)):

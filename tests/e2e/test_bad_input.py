@@ -23,9 +23,7 @@ def _refused(product: Product, *words: str, status: int = 125, code: str) -> str
     return ran.stderr
 
 
-@pytest.mark.parametrize(
-    "name", ["a.lock", "a//b", "x/.hid", "..", "a..b", "a b", "a~b", "@{", "", "a\nb", "x/", "/x"]
-)
+@pytest.mark.parametrize("name", ["a.lock", "a//b", "x/.hid", "..", "a..b", "a b", "a~b", "@{", "", "a\nb", "x/", "/x"])
 def test_branch_names_that_git_refuses(product: Product, name: str) -> None:
     _refused(product, f"--branch={name}", "--", "true", status=2, code="usage")
     assert product.branches() == ["main"]

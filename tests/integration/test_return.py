@@ -132,7 +132,7 @@ def test_a_worktree_with_a_detached_head_and_a_dirty_tree(tmp_path: Path) -> Non
 
 def test_odd_file_names(tmp_path: Path) -> None:
     host = make_repository(tmp_path / "host")
-    names = [b"with space", b"line\nfeed", b"\xff\xfe\x80", b"tab\tquote\"back\\slash", "\u202erlo".encode(), b"-rf", b":(top)x"]
+    names = [b"with space", b"line\nfeed", b"\xff\xfe\x80", b'tab\tquote"back\\slash', "\u202erlo".encode(), b"-rf", b":(top)x"]
     for name in names:
         (host / os.fsdecode(name)).write_text("x\n")
     commit(host, "odd")

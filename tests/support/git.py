@@ -23,7 +23,12 @@ ENVIRONMENT = {
 def git(repository: Path, *arguments: str | bytes | Path, stdin: bytes = b"", status: int | None = 0) -> str:
     """Run git as its user would; ``status`` None accepts any."""
     done = subprocess.run(
-        ["git", "-C", repository, *arguments], env=ENVIRONMENT, input=stdin, capture_output=True, timeout=60, check=False
+        ["git", "-C", repository, *arguments],
+        env=ENVIRONMENT,
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     if status is not None:
         assert done.returncode == status, (arguments, done.stdout, done.stderr)

@@ -45,7 +45,11 @@ class Session:
         """Clone, as the ``prepare`` container does."""
         self.workspace.mkdir()
         command = prepare_command(
-            source=self.source, branch=self.branch, agent="claude", url=self.url, directory=PurePosixPath(self.workspace)
+            source=self.source,
+            branch=self.branch,
+            agent="claude",
+            url=self.url,
+            directory=PurePosixPath(self.workspace),
         )
         done = self._run(command)
         assert done.returncode == 0, done.stderr

@@ -155,7 +155,10 @@ def _transfer(source: Source, quarantine: Quarantine, tip: str, base: str) -> No
 def _transfer_failed(source: Source, statuses: Sequence[int | None], said: str) -> ReturnFailed:
     if None in statuses:
         return ReturnFailed("the returned objects took too long to check", code="return.timeout")
-    if any(sign in said for sign in ("Permission denied", "not permitted", "unable to create", "No space left", "Read-only", "quota")):
+    if any(
+        sign in said
+        for sign in ("Permission denied", "not permitted", "unable to create", "No space left", "Read-only", "quota")
+    ):
         return ReturnFailed(
             "the host repository cannot be written",
             code="return.unwritable",

@@ -35,7 +35,7 @@ from containai.git_return.wire import (
 )
 from containai.host.clock import monotonic_s
 from containai.policy.model import GIB
-from containai.workspace.git import run_git
+from containai.workspace.git import Argument, run_git
 
 MAX_COMMANDS = 64
 _MAX_COMMAND_BYTES = 1024 * 1024
@@ -104,7 +104,13 @@ def receive(client: Connection, quarantine: Quarantine, push: PushList, *, deep:
     try:
         max_bytes = min(MAX_PACK_BYTES, MAX_TOTAL_BYTES - sum(packs.values()))
         # --stateless-rpc: git does not advertise, because we have.
-        command = ["-c", f"receive.maxInputSize={max_bytes}", "receive-pack", "--stateless-rpc", quarantine.path]
+        command: list[Argument] = [
+            "-c",
+            f"receive.maxInputSize={max_bytes}",
+            "receive-pack",
+            "--stateless-rpc",
+            quarantine.path,
+        ]
         bounds = Bounds(memory_bytes=_MEMORY_BYTES, file_bytes=2 * max_bytes)
         serve_git(client, quarantine, command, beginning=push.raw + head, bounds=bounds)
     finally:

@@ -1,7 +1,7 @@
 """One git program serving one client: its answers go to the client directly, what the client sends passes through here.
 
 That is what lets a connection be bounded in time and bytes and be ended at any moment. It also keeps it fast: git
-sends small pieces, and the client's kernel holds back each one until the last is acknowledged, which ours would delay by
+sends small pieces, and the client's kernel holds back each one until the last is acknowledged, which ours would delay
 40 ms (Nagle's algorithm against delayed acknowledgement). So each piece is acknowledged as it is read.
 """
 

@@ -20,6 +20,7 @@ from containai.git_return.quarantine import Quarantine
 from containai.git_return.relay import IDLE_S, Bounds, serve_git
 from containai.git_return.wire import Service, WireError, error_packet, parse_request
 from containai.host.clock import monotonic_s
+from containai.workspace.git import Argument
 
 _MAX_CLIENTS = 16
 _REQUEST_S = 10.0
@@ -127,7 +128,7 @@ class ReturnServer:
         # One at a time: a fetch must not see a push that has not been checked (``push``, step 5).
         with self._turn:
             tip = self._quarantine.tip()
-            command = ["upload-pack", "--strict", f"--timeout={int(IDLE_S)}", self._quarantine.path]
+            command: list[Argument] = ["upload-pack", "--strict", f"--timeout={int(IDLE_S)}", self._quarantine.path]
             status = serve_git(client, self._quarantine, command, beginning=b"", bounds=Bounds())
         verdict = "allow" if status == 0 else "deny"
         self._log.append(Kind.GIT, "fetch", ref=self._quarantine.ref, old=tip, new=tip, verdict=verdict)

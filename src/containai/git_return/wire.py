@@ -99,8 +99,8 @@ def parse_request(payload: bytes) -> Service:
 def advertisement(commit: str, ref: str) -> bytes:
     """What a push is told: one ref, and what this end understands.
 
-    ``no-thin`` makes the client send whole objects. A pack that leans on objects of the receiving side would be completed
-    with objects of the host repository that the container may never have seen (``closure``).
+    ``no-thin`` makes the client send whole objects. A pack that leans on objects of the receiving side would be
+    completed with objects of the host repository that the container may never have seen (``closure``).
     """
     object_format = b"sha1" if len(commit) == 40 else b"sha256"
     capabilities = b"report-status delete-refs side-band-64k quiet ofs-delta no-thin object-format=" + object_format

@@ -144,6 +144,7 @@ def render_squid_conf(
     sections = (
         _listener(address, port, key),
         _rules(policy.domains, tuple(own_addresses)),
+        _REASONS,
         _log(log),
         _refusals(run_dir),
         _HTTP,
@@ -234,7 +235,11 @@ http_access deny private_v6
 # 9
 http_access allow relay
 http_access deny all
+"""
 
+
+_REASONS = """\
+# Which page tells of which refusal
 deny_info CONTAINAI_METHOD known_method
 deny_info CONTAINAI_PORT port_443
 deny_info CONTAINAI_PORT port_80

@@ -18,8 +18,8 @@ from containai.host.layout import read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED, account_files, plan_mounts
 from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Limits, Policy
-from containai.preflight.report import refuse_if_needed
 from containai.preflight.facts import Trials
+from containai.preflight.report import refuse_if_needed
 from containai.session.decide import embedded_tools, look_at_host
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore

@@ -17,7 +17,15 @@ from containai.errors import UsageError, WorkspaceError
 from containai.host.clock import now_rfc3339
 from containai.plan.model import Source
 from containai.workspace.git import run_git
-from containai.workspace.refs import Branch, create_ref, delete_ref, is_ancestor, list_branches, names_in_progress, update_refs
+from containai.workspace.refs import (
+    Branch,
+    create_ref,
+    delete_ref,
+    is_ancestor,
+    list_branches,
+    names_in_progress,
+    update_refs,
+)
 
 _MAX_NAME_BYTES = 200
 _ATTEMPTS = 200
@@ -100,7 +108,7 @@ def claim_branch(source: Source, branch: str) -> bool:
 
 
 def _began_as_reservation(source: Source, branch: str) -> bool:
-    """Whether the branch was created by ``reserve_branch``, by its reflog; a branch without one counts as the user's."""
+    """Whether the branch was created by ``reserve_branch``, by its reflog; without one it is the user's."""
     try:
         with open(source.git_dir / "logs" / "refs" / "heads" / branch, "rb") as reflog:
             first = reflog.readline().rstrip(b"\n")
@@ -161,7 +169,10 @@ def _reserve_named(source: Source, agent: str, branch: str, replace: bool) -> bo
         raise WorkspaceError(
             f"{branch} exists and has commits that are not in {source.described}",
             code="workspace.branch-unmerged",
-            remedy=[f"git log {source.described}..{branch}", "add -y to archive it and start anew, or choose another -b"],
+            remedy=[
+                f"git log {source.described}..{branch}",
+                "add -y to archive it and start anew, or choose another -b",
+            ],
         )
     commands = [("update", f"refs/heads/{branch}", source.base_commit, existing.commit)]
     if not merged:

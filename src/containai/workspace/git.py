@@ -174,10 +174,10 @@ def _translated(argv: Sequence[Argument], env: Mapping[str, str], stdin: bytes, 
 
 def _explained(error: ContainaiError) -> WorkspaceError:
     if error.code == "process.timeout":
-        return WorkspaceError(error.summary, code="workspace.git-slow", details="the disk or the repository is too slow")
-    return WorkspaceError(
-        "git is not installed", code="workspace.git-missing", details=error.details, remedy=_INSTALL
-    )
+        return WorkspaceError(
+            error.summary, code="workspace.git-slow", details="the disk or the repository is too slow"
+        )
+    return WorkspaceError("git is not installed", code="workspace.git-missing", details=error.details, remedy=_INSTALL)
 
 
 def _as_owner(git_dir: Path) -> tuple[str, ...]:

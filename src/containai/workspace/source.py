@@ -40,7 +40,9 @@ def resolve_source(path: Path, *, user: Mapping[str, str] = _NO_USER, state_dir:
     try:
         place = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise WorkspaceError("the source does not exist", code="workspace.not-found", details=f"{path}: {error}") from error
+        raise WorkspaceError(
+            "the source does not exist", code="workspace.not-found", details=f"{path}: {error}"
+        ) from error
     if not place.is_dir():
         raise WorkspaceError("the source is not a directory", code="workspace.not-found", details=str(path))
     if state_dir is not None and place.is_relative_to(state_dir.resolve()):

@@ -16,6 +16,7 @@ from containai.errors import AuditError
 from containai.git_return import push as push_module
 from containai.git_return import relay as relay_module
 from containai.git_return import server as server_module
+from containai.git_return.quarantine import MAX_OBJECTS
 from containai.git_return.wire import packet
 from tests.support.git import branches, commit, fingerprint, git, make_repository
 from tests.support.returning import Session, open_session
@@ -178,7 +179,7 @@ def test_a_command_list_without_end(session: Session) -> None:
     assert len(refused(session)) == 1
 
 
-@pytest.mark.parametrize("count", [push_module.MAX_OBJECTS + 1, 2**32 - 1])
+@pytest.mark.parametrize("count", [MAX_OBJECTS + 1, 2**32 - 1])
 def test_too_many_objects_are_refused_before_git_sees_them(session: Session, count: int) -> None:
     base = session.source.base_commit
     command = packet(f"{base} {'1' * 40} {session.quarantine.ref}\0report-status side-band-64k\n".encode())

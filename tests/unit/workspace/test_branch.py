@@ -100,7 +100,7 @@ def test_a_stale_lock_costs_its_number_only(repository: Path, source: Source) ->
 def test_only_its_own_ref_and_reflog_change(repository: Path, source: Source) -> None:
     before = fingerprint(repository)
     reserve_branch(source, "claude", "topic")
-    assert {path for path in fingerprint(repository).items() ^ before.items()} == {
+    assert set(fingerprint(repository).items() ^ before.items()) == {
         entry for entry in fingerprint(repository).items() if entry[0].endswith(("/claude", "/claude/topic"))
     }
 
