@@ -39,23 +39,23 @@ class Peer:
 Obtain = Callable[[Place, Path, ExitStack], Peer]
 
 
-def _peer(argv: list[str], cwd: Path, note: str = "") -> Peer:
+def _peer(place: Place, argv: list[str], cwd: Path, note: str = "") -> Peer:
     def case() -> Values:
-        return timed([*argv, *STAMP], cwd=cwd)[0]
+        return timed([*argv, *STAMP], cwd=cwd, env=place.environment)[0]
 
     return Peer(case=case, note=note)
 
 
-def _bare(_place: Place, repository: Path, _stack: ExitStack) -> Peer:
-    return _peer([], repository)
+def _bare(place: Place, repository: Path, _stack: ExitStack) -> Peer:
+    return _peer(place, [], repository)
 
 
-def _bubblewrap(_place: Place, repository: Path, _stack: ExitStack) -> Peer:
+def _bubblewrap(place: Place, repository: Path, _stack: ExitStack) -> Peer:
     if not shutil.which("bwrap"):
         raise Absent("bwrap is not installed")
     mounts = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
     here = ["--bind", str(repository), str(repository), "--chdir", str(repository)]
-    return _peer(["bwrap", "--unshare-all", "--die-with-parent", "--new-session", *mounts, *here], repository)
+    return _peer(place, ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", *mounts, *here], repository)
 
 
 def _srt(place: Place, repository: Path, _stack: ExitStack) -> Peer:
@@ -70,7 +70,7 @@ def _srt(place: Place, repository: Path, _stack: ExitStack) -> Peer:
     network = {"allowedDomains": ["example.com"], "deniedDomains": []}
     files = {"denyRead": [], "allowWrite": ["."], "denyWrite": []}
     settings.write_text(json.dumps({"network": network, "filesystem": files}))
-    return _peer([str(program_path), "-s", str(settings)], repository)
+    return _peer(place, [str(program_path), "-s", str(settings)], repository)
 
 
 def _sandlock(place: Place, repository: Path, _stack: ExitStack) -> Peer:
@@ -80,12 +80,12 @@ def _sandlock(place: Place, repository: Path, _stack: ExitStack) -> Peer:
         run([sys.executable, "-m", "venv", "--clear", str(folder)])
         run([str(python), "-m", "pip", "install", "-q", _SANDLOCK])
         (folder / "complete").touch()
-    return _peer([str(python), "-c", _SANDLOCK_SCRIPT], repository)
+    return _peer(place, [str(python), "-c", _SANDLOCK_SCRIPT], repository)
 
 
 def _docker(place: Place, _repository: Path, stack: ExitStack) -> Peer:
     prefix, note = stack.enter_context(find_docker(place))
-    return _peer(prefix, place.work, note)
+    return _peer(place, prefix, place.work, note)
 
 
 PEERS: dict[str, Obtain] = {

@@ -45,8 +45,12 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The user's own, with a state directory of this run's."""
-        return {**os.environ, "XDG_STATE_HOME": str(self.work / "state")}
+        """The user's own, with directories of this run's for state and for compiled modules.
+
+        Every installed package has its modules compiled; a checkout may not, where the environment forbids it.
+        """
+        ours = {"XDG_STATE_HOME": str(self.work / "state"), "PYTHONPYCACHEPREFIX": str(self.work / "pycache")}
+        return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | ours
 
     def session(self, repository: Path, *command: str, options: Sequence[str] = ()) -> list[str]:
         """The command line of one session."""

@@ -105,6 +105,14 @@ def test_identity_capabilities_and_guards_in_the_kernels_own_words(product: Prod
     assert status["Seccomp"] == "2"
 
 
+def test_it_knows_its_own_name(product: Product) -> None:
+    said = _ask(
+        product,
+        "import json,pwd,os,socket;print(json.dumps([pwd.getpwuid(os.getuid()).pw_name, open('/etc/hostname').read().strip()]))",
+    )
+    assert said == ["agentuser", "containai"]
+
+
 def test_on_the_host_it_is_never_root(product: Product) -> None:
     child = product.start("echo x > f; sleep 60")
     try:

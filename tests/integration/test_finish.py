@@ -123,7 +123,14 @@ def test_commits_of_the_agents_own_come_along_unchanged(session: Session) -> Non
 
 
 def stale_locks(work: Path) -> None:
-    for name in ("index.lock", "HEAD.lock", "config.lock", "refs/heads/claude/session-1.lock", "shallow.lock", "packed-refs.lock"):
+    for name in (
+        "index.lock",
+        "HEAD.lock",
+        "config.lock",
+        "refs/heads/claude/session-1.lock",
+        "shallow.lock",
+        "packed-refs.lock",
+    ):
         (work / ".git" / name).write_text("")
 
 
@@ -505,7 +512,12 @@ def test_a_repository_inside_gives_its_files(session: Session, name: str) -> Non
     (session.workspace / "left.txt").write_text("left\n")
     home = Home(session)
     assert home.files() == sorted(
-        ["a.txt", "b.txt", "left.txt", *(f"{name}/{leaf}" for leaf in (".gitignore", "a.txt", "b.txt", "uncommitted.txt"))],
+        [
+            "a.txt",
+            "b.txt",
+            "left.txt",
+            *(f"{name}/{leaf}" for leaf in (".gitignore", "a.txt", "b.txt", "uncommitted.txt")),
+        ],
         key=os.fsencode,
     )
     assert "its files are returned, its history is not" in home.said()
@@ -564,7 +576,14 @@ def test_nothing_planted_runs(session: Session) -> None:
     work = session.workspace
     witness = session.place / "witness"
     run = f"touch {witness}"
-    for hook in ("pre-commit", "post-commit", "pre-push", "post-index-change", "reference-transaction", "post-checkout"):
+    for hook in (
+        "pre-commit",
+        "post-commit",
+        "pre-push",
+        "post-index-change",
+        "reference-transaction",
+        "post-checkout",
+    ):
         path = work / ".git" / "hooks" / hook
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{run}\n")

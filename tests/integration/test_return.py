@@ -32,9 +32,9 @@ def session(tmp_path: Path) -> Iterator[Session]:
     opened.close()
 
 
-def round_trip(session: Session) -> str:
+def round_trip(session: Session, *, seeded: bool = True) -> str:
     """Prepare, add a file, finish, apply: the returned commit, which must be on the host's branch."""
-    session.prepare()
+    session.prepare(seeded=seeded)
     (session.workspace / "note.txt").write_text("hello\n")
     report = session.finish()
     assert report.failed == ""
@@ -45,10 +45,14 @@ def round_trip(session: Session) -> str:
     return returned.new
 
 
-def test_the_agent_finds_its_branch_checked_out(session: Session) -> None:
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeded", "cloned"])
+def test_the_agent_finds_its_branch_checked_out(session: Session, seeded: bool) -> None:
     git(session.host, "tag", "v1")
-    git(session.host, "branch", "private")
-    session.prepare()
+    secret = commit(session.host, "not in the branch", private__txt="private\n")
+    session.prepare(seeded=seeded)
+    session.agent("cat-file", "-e", secret, status=1)
+    session.agent("fsck", "--strict", "--no-dangling")
+    assert sorted(os.listdir(session.workspace)) == [".git", "a.txt", "b.txt"]
     assert session.agent("status", "--porcelain=v1", "--branch") == f"## {session.branch}...local/{session.branch}"
     assert session.agent("remote") == "local"
     assert session.agent("log", "--format=%s") == "second\nfirst"
@@ -61,9 +65,10 @@ def test_the_agent_finds_its_branch_checked_out(session: Session) -> None:
     assert not (session.workspace / ".git" / "hooks").exists()
 
 
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeded", "cloned"])
 @pytest.mark.parametrize("arguments", [(), ("local",), ("local", "HEAD")])
-def test_a_plain_push_works(session: Session, arguments: tuple[str, ...]) -> None:
-    session.prepare()
+def test_a_plain_push_works(session: Session, arguments: tuple[str, ...], seeded: bool) -> None:
+    session.prepare(seeded=seeded)
     done = commit(session.workspace, "by the agent", c__txt="three\n")
     session.agent("push", "--quiet", *arguments)
     assert session.quarantine.tip() == done
@@ -80,14 +85,16 @@ def test_pushing_main_is_refused_and_logged(session: Session) -> None:
     assert branches(session.host)["main"] == session.source.base_commit
 
 
-def test_a_shallow_copy_and_the_rest_on_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeded", "cloned"])
+def test_a_shallow_copy_and_the_rest_on_request(tmp_path: Path, seeded: bool) -> None:
     host = make_repository(tmp_path / "host")
     for number in range(30):
         commit(host, f"number {number}")
     session = open_session(host, tmp_path / "session", source=replace(resolve_source(host), depth=5))
     try:
-        session.prepare()
+        session.prepare(seeded=seeded)
         assert session.agent("rev-list", "--count", "HEAD") == "5"
+        session.agent("fsck", "--strict", "--no-dangling")
         done = commit(session.workspace, "by the agent", c__txt="three\n")
         session.agent("push", "--quiet")
         assert session.quarantine.tip() == done
@@ -97,6 +104,45 @@ def test_a_shallow_copy_and_the_rest_on_request(tmp_path: Path) -> None:
         assert session.finish().committed == 1
         assert len(session.apply().commits) == 2
         git(host, "fsck", "--strict")
+    finally:
+        session.close()
+
+
+def test_a_shallow_copy_of_a_history_full_of_merges(tmp_path: Path) -> None:
+    host = make_repository(tmp_path / "host")
+    for number in range(12):
+        git(host, "checkout", "--quiet", "-b", f"side{number}", "HEAD~1")
+        commit(host, f"side {number}", **{f"s{number}": "x\n"})
+        git(host, "checkout", "--quiet", "main")
+        git(host, "merge", "--quiet", "--no-edit", f"side{number}")
+    session = open_session(host, tmp_path / "session", source=replace(resolve_source(host), depth=5))
+    try:
+        session.prepare()
+        assert 1 < int(session.agent("rev-list", "--count", "HEAD")) <= 5
+        session.agent("fsck", "--strict", "--no-dangling")
+        assert session.agent("status", "--porcelain") == ""
+        commit(session.workspace, "by the agent", c__txt="three\n")
+        session.agent("push", "--quiet")
+        session.agent("fetch", "--quiet", "--unshallow", "local")
+        assert int(session.agent("rev-list", "--count", "HEAD")) == int(git(host, "rev-list", "--count", "main")) + 1
+        assert len(session.apply().commits) == 1
+        git(host, "fsck", "--strict")
+    finally:
+        session.close()
+
+
+@pytest.mark.parametrize("branch", ['a"b', "a#b;c", "a]b", "é", "deep/er/x"])
+def test_odd_branch_names(tmp_path: Path, branch: str) -> None:
+    session = open_session(make_repository(tmp_path / "host"), tmp_path / "session", name=branch)
+    try:
+        session.prepare()
+        done = commit(session.workspace, "by the agent", c__txt="three\n")
+        session.agent("push", "--quiet")
+        (session.workspace / "note.txt").write_text("hello\n")
+        session.finish()
+        returned = session.apply()
+        assert returned.commits[0] == done
+        assert branches(session.host)[f"claude/{branch}"] == returned.new
     finally:
         session.close()
 
@@ -132,7 +178,15 @@ def test_a_worktree_with_a_detached_head_and_a_dirty_tree(tmp_path: Path) -> Non
 
 def test_odd_file_names(tmp_path: Path) -> None:
     host = make_repository(tmp_path / "host")
-    names = [b"with space", b"line\nfeed", b"\xff\xfe\x80", b'tab\tquote"back\\slash', "\u202erlo".encode(), b"-rf", b":(top)x"]
+    names = [
+        b"with space",
+        b"line\nfeed",
+        b"\xff\xfe\x80",
+        b'tab\tquote"back\\slash',
+        "\u202erlo".encode(),
+        b"-rf",
+        b":(top)x",
+    ]
     for name in names:
         (host / os.fsdecode(name)).write_text("x\n")
     commit(host, "odd")
@@ -145,7 +199,10 @@ def test_odd_file_names(tmp_path: Path) -> None:
             (session.workspace / os.fsdecode(b"new" + name)).write_text("new\n")
         assert session.finish().committed == 14
         new = session.apply().new
-        assert {os.fsencode(name) for name in reachable_files(host, new)} >= {*names, *(b"new" + name for name in names)}
+        assert {os.fsencode(name) for name in reachable_files(host, new)} >= {
+            *names,
+            *(b"new" + name for name in names),
+        }
         message = git(host, "log", "-1", "--format=%B", new)
         assert message.isascii()
         assert message.replace("\n", "").isprintable()
@@ -181,8 +238,9 @@ def test_submodules_and_lfs_pointers(tmp_path: Path) -> None:
         session.close()
 
 
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeded", "cloned"])
 @pytest.mark.parametrize("kind", ["sha256", "shallow", "borrowing", "packed"])
-def test_kinds_of_host_repository(tmp_path: Path, kind: str) -> None:
+def test_kinds_of_host_repository(tmp_path: Path, kind: str, seeded: bool) -> None:
     host = make_repository(tmp_path / "first", object_format="sha256" if kind == "sha256" else "sha1")
     if kind == "shallow":
         git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{host}", "second")
@@ -194,7 +252,8 @@ def test_kinds_of_host_repository(tmp_path: Path, kind: str) -> None:
     host = tmp_path / "second" if (tmp_path / "second").exists() else host
     session = open_session(host, tmp_path / "session")
     try:
-        round_trip(session)
+        round_trip(session, seeded=seeded)
+        session.agent("fsck", "--strict", "--no-dangling")
         git(host, "fsck", "--strict")
     finally:
         session.close()

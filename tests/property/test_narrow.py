@@ -27,7 +27,14 @@ PIDS = st.none() | st.integers(16, 4096)
 SECONDS = st.none() | st.integers(1, 10_000).map(float)
 
 CONFIGS = st.builds(
-    Config, origin=st.just("file"), mode=MODES, domains=LISTS, cpus=CPUS, memory_bytes=MEMORY, pids_max=PIDS, timeout_s=SECONDS
+    Config,
+    origin=st.just("file"),
+    mode=MODES,
+    domains=LISTS,
+    cpus=CPUS,
+    memory_bytes=MEMORY,
+    pids_max=PIDS,
+    timeout_s=SECONDS,
 )
 FLAGS = st.builds(Flags, mode=MODES, domains=LISTS, cpus=CPUS, memory_bytes=MEMORY, timeout_s=SECONDS)
 API_HOSTS = st.lists(HOSTS, max_size=2).map(tuple)

@@ -16,6 +16,7 @@ from containai.git_return.server import ReturnServer
 from containai.plan.model import Source
 from containai.workspace.branch import end_claim, reserve_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output, prepare_command
+from containai.workspace.seed import seed_workspace
 from containai.workspace.source import resolve_source
 from tests.support.git import ENVIRONMENT, git
 
@@ -41,9 +42,18 @@ class Session:
     def url(self) -> str:
         return f"git://127.0.0.1:{self.listener.getsockname()[1]}/return.git"
 
-    def prepare(self) -> None:
-        """Clone, as the ``prepare`` container does."""
+    def prepare(self, *, seeded: bool = True) -> None:
+        """Fill the workspace, as the host and the ``prepare`` container do."""
         self.workspace.mkdir()
+        if seeded:
+            seed_workspace(
+                self.workspace,
+                quarantine=self.quarantine.path,
+                source=self.source,
+                branch=self.branch,
+                agent="claude",
+                url=self.url,
+            )
         command = prepare_command(
             source=self.source,
             branch=self.branch,

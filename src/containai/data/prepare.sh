@@ -1,4 +1,5 @@
-# Inside the container, before the agent: clone the session's branch into the empty workspace.
+# Inside the container, before the agent: check the session's branch out. Where the host has not written a .git
+# (workspace/seed.py), clone it into the empty workspace first.
 #
 #   prepare.sh URL BRANCH DEPTH NAME EMAIL DIRECTORY
 #
@@ -10,6 +11,10 @@ url=$1 branch=$2 depth=$3 name=$4 email=$5 directory=$6
 cd -- "$directory"
 export MALLOC_TRIM_THRESHOLD_=16777216 MALLOC_TOP_PAD_=2097152
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
+
+if [ -e .git/HEAD ]; then
+    exec git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+fi
 
 set --
 if [ "$depth" -gt 0 ]; then

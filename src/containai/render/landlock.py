@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from containai.plan.model import Mount, MountKind
+from containai.plan.model import Mount, MountKind, StagedFile
 
 # Source: linux/landlock.h
 EXECUTE = 1 << 0
@@ -64,8 +64,8 @@ class LandlockRules:
     paths: tuple[tuple[str, int], ...]
 
 
-def render_landlock(mounts: Iterable[Mount], abi: int) -> LandlockRules:
-    """The rules for these mounts, with every right that a kernel of this ABI can handle."""
+def render_landlock(mounts: Iterable[Mount], files: Iterable[StagedFile], abi: int) -> LandlockRules:
+    """The rules for these mounts and staged files, with every right that a kernel of this ABI can handle."""
     handled = _FIRST_ABI_RIGHTS
     for since, right in _RIGHTS_SINCE_ABI:
         if abi >= since:
@@ -75,6 +75,9 @@ def render_landlock(mounts: Iterable[Mount], abi: int) -> LandlockRules:
         rights = _RIGHTS.get(mount.kind, 0) & handled
         if rights and str(mount.target) not in paths:
             paths[str(mount.target)] = rights
+    for file in files:
+        if not any(file.target.is_relative_to(mount.target) for mount in mounts if mount.kind is MountKind.TMPFS):
+            paths[str(file.target)] = READ & handled
     return LandlockRules(
         handled_fs=handled,
         handled_net=0,

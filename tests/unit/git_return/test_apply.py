@@ -34,7 +34,9 @@ def pushed(session: Session, *, force: bool = False, **files: str) -> str:
         session.prepare()
     if files:
         commit(session.workspace, "work", **files)
-    git(session.workspace, "push", "--quiet", *(["--force"] if force else []), "local", f"HEAD:{session.quarantine.ref}")
+    git(
+        session.workspace, "push", "--quiet", *(["--force"] if force else []), "local", f"HEAD:{session.quarantine.ref}"
+    )
     return git(session.workspace, "rev-parse", "HEAD")
 
 
@@ -192,7 +194,9 @@ def test_only_one_of_two_wins_a_race(session: Session) -> None:
     session.server.stop()
     base = session.source.base_commit
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda _: apply_return(session.source, session.quarantine, session.branch, base), range(4)))
+        results = list(
+            threads.map(lambda _: apply_return(session.source, session.quarantine, session.branch, base), range(4))
+        )
     refs = branches(session.host)
     assert all(refs[result.branch] == result.new for result in results)
     assert {result.branch for result in results} <= {session.branch, f"{session.branch}-2"}
@@ -286,7 +290,13 @@ def test_a_hostile_repository_configuration_and_its_hooks_do_nothing(session: Se
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{run}\n")
         path.chmod(0o755)
-    for key in ("core.fsmonitor", "core.sshCommand", "uploadpack.packObjectsHook", "core.alternateRefsCommand", "gpg.program"):
+    for key in (
+        "core.fsmonitor",
+        "core.sshCommand",
+        "uploadpack.packObjectsHook",
+        "core.alternateRefsCommand",
+        "gpg.program",
+    ):
         git(session.workspace, "config", key, run)
     files = {
         "__gitattributes": "* filter=evil diff=evil merge=evil export-subst\n",
@@ -302,7 +312,9 @@ def test_a_hostile_repository_configuration_and_its_hooks_do_nothing(session: Se
     git(session.workspace, *safe, "commit", "--quiet", "-m", "planted")
     git(session.workspace, *safe, "push", "--quiet", "local", f"HEAD:{session.quarantine.ref}")
     assert not witness.exists()
-    before = fingerprint(session.host, without=(".git/objects", ".git/refs/heads/claude", ".git/logs/refs/heads/claude"))
+    before = fingerprint(
+        session.host, without=(".git/objects", ".git/refs/heads/claude", ".git/logs/refs/heads/claude")
+    )
     assert len(session.apply().commits) == 1
     after = fingerprint(session.host, without=(".git/objects", ".git/refs/heads/claude", ".git/logs/refs/heads/claude"))
     assert after == before

@@ -79,7 +79,9 @@ def test_a_deletion_and_a_shallow_line() -> None:
     assert parse_command(f"shallow {A}\n".encode()).command is None
 
 
-@pytest.mark.parametrize("line", [b"push-cert\0x", b"a b c", A.encode(), b"shallow x", f"{A} {B} a b".encode(), b"\xff"])
+@pytest.mark.parametrize(
+    "line", [b"push-cert\0x", b"a b c", A.encode(), b"shallow x", f"{A} {B} a b".encode(), b"\xff"]
+)
 def test_no_commands(line: bytes) -> None:
     with pytest.raises(WireError):
         parse_command(line)

@@ -46,9 +46,7 @@ def test_a_file_says_what_it_says() -> None:
 def test_mcp_servers_are_kept_as_data_and_said_to_be_unused() -> None:
     for config in (parse_user(FULL, "here"), parse_repository(FULL, "here")):
         assert config.mcp_servers == (
-            McpServer(
-                name="docs", command="docs-mcp", args=("--stdio",), cwd="tools", env=(("TOKEN", "hunter2"),)
-            ),
+            McpServer(name="docs", command="docs-mcp", args=("--stdio",), cwd="tools", env=(("TOKEN", "hunter2"),)),
             McpServer(name="remote", url="https://mcp.example.org/sse", bearer_token_env_var="MCP_TOKEN"),
         )
         assert config.notes == ("here: MCP servers are not used in this version: docs, remote",)
@@ -123,7 +121,9 @@ def test_an_error_does_not_show_a_servers_secret(content: bytes) -> None:
     assert "12345" not in f"{refused.value.summary} {refused.value.details} {refused.value.remedy}"
 
 
-@pytest.mark.parametrize("content", [b'[session]\nengine = "docker"\n', b'[session]\ncredentials = "none"\n', b"[session]\n"])
+@pytest.mark.parametrize(
+    "content", [b'[session]\nengine = "docker"\n', b'[session]\ncredentials = "none"\n', b"[session]\n"]
+)
 def test_a_repository_has_no_say_about_the_session(content: bytes) -> None:
     with pytest.raises(PolicyError, match="session is not known here"):
         parse_repository(content)

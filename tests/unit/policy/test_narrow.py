@@ -156,7 +156,9 @@ def test_a_repository_never_takes_the_agents_own_hosts() -> None:
 
 def test_local_services_and_credentials_are_the_users() -> None:
     service = LocalService(host="127.0.0.1", port=11434)
-    decided = decide(flags={"mode": NetworkMode.NONE, "local_services": (service,)}, user={"credentials": CredentialMode.NONE})
+    decided = decide(
+        flags={"mode": NetworkMode.NONE, "local_services": (service,)}, user={"credentials": CredentialMode.NONE}
+    )
     assert decided.policy.network.local_services == (service,)
     assert decided.policy.credentials is CredentialMode.NONE
     over = decide(flags={"credentials": CredentialMode.MOUNT}, user={"credentials": CredentialMode.NONE})

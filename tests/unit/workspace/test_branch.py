@@ -190,7 +190,12 @@ def test_a_symbolic_branch_is_left_alone(repository: Path, source: Source) -> No
 
 @pytest.mark.parametrize(
     ("standing", "agent", "name"),
-    [("claude", "claude", None), ("claude", "claude", "topic"), ("claude/a", "claude", "a/b"), ("claude/a/b", "claude", "a")],
+    [
+        ("claude", "claude", None),
+        ("claude", "claude", "topic"),
+        ("claude/a", "claude", "a/b"),
+        ("claude/a/b", "claude", "a"),
+    ],
 )
 def test_names_that_stand_in_each_others_way(
     repository: Path, source: Source, standing: str, agent: str, name: str | None

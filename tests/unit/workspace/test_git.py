@@ -33,7 +33,9 @@ def test_variables_of_the_caller_do_not_reach_git(repository: Path, monkeypatch:
     assert (seen.status, seen.stdout) == (1, b"")
 
 
-def test_the_users_own_configuration_is_not_read(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_configuration_is_not_read(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".gitconfig").write_text("[containai]\n\tcanary = leaked\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     asked = ["config", "--get", "containai.canary"]

@@ -15,7 +15,9 @@ HASH = "0123456789" * 4
 
 
 def test_a_report() -> None:
-    output = f"warning: noise\ncontainai-finish committed 3\ncontainai-finish note a stash\ncontainai-finish result {HASH}\n"
+    output = (
+        f"warning: noise\ncontainai-finish committed 3\ncontainai-finish note a stash\ncontainai-finish result {HASH}\n"
+    )
     report = parse_finish_output(output.encode())
     assert report == FinishReport(result=HASH, committed=3, notes=("a stash",))
 
@@ -40,7 +42,9 @@ def test_what_is_not_of_the_form_is_passed_over(line: str) -> None:
     assert parse_finish_output(line.encode()) == FinishReport()
 
 
-@pytest.mark.parametrize("trick", ["\x1b]0;title\x07", "\r", "\x9b31m", "\N{RIGHT-TO-LEFT OVERRIDE}", "\u200b", "\ue000"])
+@pytest.mark.parametrize(
+    "trick", ["\x1b]0;title\x07", "\r", "\x9b31m", "\N{RIGHT-TO-LEFT OVERRIDE}", "\u200b", "\ue000"]
+)
 def test_nothing_of_it_reaches_a_terminal_as_it_is(trick: str) -> None:
     for report in (
         parse_finish_output(f"containai-finish note x{trick}y\n".encode()),

@@ -169,7 +169,9 @@ def test_a_commit_that_is_gone(repository: Path) -> None:
 
 def test_git_never_runs_in_a_sessions_workspace(tmp_path: Path) -> None:
     workspace = make_repository(tmp_path / "state" / "sessions" / "0123" / "workspace")
-    assert resolve_source(workspace).base_commit, "a perfectly good repository, where it is not below the state directory"
+    assert resolve_source(workspace).base_commit, (
+        "a perfectly good repository, where it is not below the state directory"
+    )
     assert refusal(workspace, state_dir=tmp_path / "state").code == "workspace.inside-session"
 
 

@@ -127,14 +127,13 @@ class EmbeddedEngine:
         return (str(self._tools.shim), "tether", "--parent", str(os.getpid()), *joins, *staging, *user, "--")
 
     def _encode(self, spec: ContainerSpec, terminal: bool) -> bytes:
-        mounts = spec.mounts
         return encode_spec(
             command=spec.command,
             environment=spec.environment,
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
-            landlock=render_landlock(mounts, self._tools.landlock_abi),
+            landlock=render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
             apparmor_profile=self._tools.apparmor_profile,
             supervised=spec.supervised,

@@ -1,0 +1,161 @@
+"""The agent's repository, as far as the host can make it without touching a working tree.
+
+The host writes ``.git`` of the new workspace: one pack with the branch's history, the refs, the configuration. It does so
+before any container of the session exists, so nobody hostile has been there. What is left for the ``prepare``
+container is to check the files out, which reads what the repository's authors wrote, and therefore happens inside.
+
+``prepare`` can do without it and clone from the return port. But a clone sends every object through a pipe to
+``index-pack``, which computes each object's name anew; ``pack-objects`` already knows them. For a tree of 80 MB that is
+0.3 s instead of 1.3 s.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from containai.errors import WorkspaceError
+from containai.plan.model import REMOTE_NAME, RETURN_URL, Source
+from containai.workspace.git import run_git
+from containai.workspace.scripts import agent_email
+
+_PACK_S = 900.0
+_CONFIG = """\
+[core]
+	repositoryformatversion = {version}
+	filemode = true
+	bare = false
+	logallrefupdates = true
+{extensions}[remote "{remote}"]
+	url = {url}
+	fetch = {fetch}
+	tagOpt = --no-tags
+[remote]
+	pushDefault = {remote}
+[branch {branch}]
+	remote = {remote}
+	merge = {merge}
+[push]
+	default = upstream
+[user]
+	name = {agent}
+	email = {email}
+"""
+
+
+def seed_workspace(
+    workspace: Path,
+    *,
+    quarantine: Path,
+    source: Source,
+    branch: str,
+    agent: str,
+    owner: tuple[int, int] | None = None,
+    url: str = RETURN_URL,
+) -> None:
+    """Write ``.git`` of an empty workspace.
+
+    Args:
+        workspace: The session's workspace.
+        quarantine: The session's quarantine repository, where the objects are found.
+        owner: User and group of the agent; None when they are the caller's.
+        url: The remote's address, as seen from inside.
+
+    Preconditions: no container has had this workspace yet.
+
+    Raises:
+        WorkspaceError: It could not be written, or the history is incomplete.
+    """
+    git_dir = workspace / ".git"
+    base, ref, tracking = source.base_commit, f"refs/heads/{branch}", f"refs/remotes/{REMOTE_NAME}/{branch}"
+    try:
+        for place in ("objects/info", "objects/pack", "info", ref, tracking):
+            folder = git_dir / place
+            (folder.parent if place in (ref, tracking) else folder).mkdir(parents=True, exist_ok=True)
+        shallow = _pack(quarantine, git_dir, source)
+        if shallow:
+            (git_dir / "shallow").write_text("".join(f"{commit}\n" for commit in sorted(shallow)), encoding="ascii")
+        for name in (ref, tracking):
+            (git_dir / name).write_text(f"{base}\n", encoding="ascii")
+        (git_dir / f"refs/remotes/{REMOTE_NAME}/HEAD").write_text(f"ref: {tracking}\n", encoding="utf-8")
+        (git_dir / "config").write_text(_config(source, branch, agent, url), encoding="utf-8")
+        # Last: what has no HEAD is no repository, so an interrupted seed is never taken for a whole one.
+        (git_dir / "HEAD").write_text(f"ref: {ref}\n", encoding="utf-8")
+        if owner is not None:
+            _give(git_dir, *owner)
+    except OSError as error:
+        raise WorkspaceError(
+            "the workspace cannot be written",
+            code="workspace.make",
+            details=str(error),
+            remedy=[f"make {workspace} writable, with space left"],
+        ) from error
+
+
+def _pack(quarantine: Path, git_dir: Path, source: Source) -> set[str]:
+    """Write the one pack; return the commits at which the history ends."""
+    shallow: set[str] = set()
+    with_end = quarantine / "shallow"
+    if with_end.exists():
+        shallow = set(with_end.read_text(encoding="ascii").split())
+    if source.depth:
+        shallow = _ends(quarantine, source, shallow)
+    wanted = [*(f"--shallow {commit}" for commit in sorted(shallow)), source.base_commit, ""]
+    done = run_git(
+        # core.fsync: what is copied here still stands on the host; a crash loses nothing.
+        ["-c", "core.fsync=none", "pack-objects", "--revs", "--quiet", "--delta-base-offset", *(["--shallow"] if shallow else []),
+         git_dir / "objects" / "pack" / "pack"],
+        git_dir=quarantine,
+        stdin="\n".join(wanted).encode(),
+        timeout_s=_PACK_S,
+    )  # fmt: skip
+    if done.status != 0:
+        raise WorkspaceError(
+            "the branch's history cannot be copied",
+            code="workspace.clone",
+            details=done.said[-2000:],
+            remedy=["git fsck in the repository", "df -h: is there room for a copy?"],
+        )
+    return shallow
+
+
+def _ends(quarantine: Path, source: Source, already: set[str]) -> set[str]:
+    """The commits, among the newest ``source.depth`` ones, whose parents are left out.
+
+    Not git's own notion of depth, which counts along every line of a merge: in a history full of merges fifty
+    steps back are tens of thousands of commits.
+    """
+    listed = run_git(["rev-list", "--parents", f"--max-count={source.depth}", source.base_commit], git_dir=quarantine)
+    if listed.status != 0:
+        raise WorkspaceError("the branch's history cannot be read", code="workspace.clone", details=listed.said)
+    family = [line.split() for line in listed.stdout.decode().splitlines()]
+    given = {line[0] for line in family}
+    return {line[0] for line in family if line[0] in already or not given.issuperset(line[1:])}
+
+
+def _config(source: Source, branch: str, agent: str, url: str) -> str:
+    sha256 = len(source.base_commit) == 64
+    return _CONFIG.format(
+        version=1 if sha256 else 0,
+        extensions="[extensions]\n\tobjectFormat = sha256\n" if sha256 else "",
+        remote=REMOTE_NAME,
+        url=url,
+        fetch=_quoted(f"+refs/heads/{branch}:refs/remotes/{REMOTE_NAME}/{branch}"),
+        branch=_quoted(branch),
+        merge=_quoted(f"refs/heads/{branch}"),
+        agent=_quoted(agent),
+        email=_quoted(agent_email(agent)),
+    )
+
+
+def _quoted(value: str) -> str:
+    """A value, or the name of a subsection, in git's configuration. Source: git-config(1), Syntax."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _give(directory: Path, uid: int, gid: int) -> None:
+    os.chown(directory, uid, gid)
+    for folder, names, files in os.walk(directory):
+        for name in [*names, *files]:
+            os.chown(os.path.join(folder, name), uid, gid, follow_symlinks=False)
