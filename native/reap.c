@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,6 +44,7 @@ static _Noreturn void become_agent(const struct spec *spec, const int streams[3]
         signal(number, SIG_DFL);
     if (sigprocmask(SIG_SETMASK, mask, NULL) != 0 || chdir(spec->cwd) != 0)
         goto failed;
+    umask(022); /* the launcher's own is stricter */
     environ = spec->envp;
     if (prctl(PR_SET_DUMPABLE, 1) == 0)
         execvpe(spec->argv[0], spec->argv, spec->envp);

@@ -38,10 +38,13 @@ class EventLog:
         self._session_id = session_id
         self._lock = threading.Lock()
         try:
+            torn = _cut_torn_line(path)
             self._seq, self._prev = _tail(path)
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError) as error:
             raise AuditError("the event log cannot be opened", details=f"{path}: {error}") from error
+        if torn:
+            self.append(Kind.SESSION, "log-repaired", torn_bytes=torn)
 
     def append(self, kind: Kind, event: str, **fields: Any) -> None:
         """Write one event.
@@ -64,6 +67,7 @@ class EventLog:
             except OSError as error:
                 raise AuditError("the event log cannot be written", details=f"{self.path}: {error}") from error
             if written != len(line):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
                 raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
             self._seq, self._prev = self._seq + 1, digest
 
@@ -74,6 +78,21 @@ class EventLog:
                 os.fsync(self._fd)
                 os.close(self._fd)
                 self._fd = -1
+
+
+def _cut_torn_line(path: Path) -> int:
+    """Remove what a write left that was cut short (a full disk, a lost machine); the number of bytes.
+
+    Only bytes behind the last line feed go: no event was ever complete there, and the next one says so.
+    """
+    if not path.exists():
+        return 0
+    with path.open("r+b") as log:
+        content = log.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            log.truncate(whole)
+        return len(content) - whole
 
 
 def _tail(path: Path) -> tuple[int, str]:

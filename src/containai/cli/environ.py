@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,16 +56,20 @@ def read_surroundings() -> Surroundings:
         search_path=env.get("PATH", os.defpath),
         state_dir=_state_dir(env, home),
         config_file=Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "containai" / "config.toml",
-        terminal_type=env.get("TERM", ""),
+        terminal_type=_plain(env.get("TERM", "")),
         debug=env.get("CONTAINAI_DEBUG") == "1",
         colour="NO_COLOR" not in env and env.get("TERM") != "dumb",
         variables=dict(env),
     )
 
 
+def _plain(word: str) -> str:
+    return word if re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", word) else ""
+
+
 def _state_dir(env: Mapping[str, str], home: Path) -> Path:
     """Root's sessions run as users of their own, who cannot walk through /root: hence /var/lib."""
     chosen = env.get("XDG_STATE_HOME")
-    if chosen:
+    if chosen and Path(chosen).is_absolute():  # the XDG specification: a relative path is to be ignored
         return Path(chosen) / "containai"
     return _ROOT_STATE_DIR if os.geteuid() == 0 else home / ".local/state/containai"

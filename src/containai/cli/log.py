@@ -77,6 +77,8 @@ def _summary(event: dict[str, Any]) -> str:
             reason = f" - {event['reason']}" if event.get("reason") else ""
             return f"{event['event']} {event.get('method', '')} {where} {event.get('status', '')}{size}{reason}"
         case "git":
-            return f"{event['event']} {event.get('ref', '')} {event.get('old', '')[:12]} -> {event.get('new', '')[:12]}"
+            reason = f" - {event['reason']}" if event.get("reason") else ""
+            moved = f"{event.get('old', '')[:12]} -> {event.get('new', '')[:12]}" if event.get("new") else ""
+            return f"{event['event']} {event.get('ref', '')} {moved}{reason}"
     details = {key: value for key, value in event.items() if key not in _COMMON}
     return f"{event['event']} {json.dumps(details, ensure_ascii=True)}"[:400]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from containai.errors import ContainaiError, UsageError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    _stand_on_firm_ground()
     here = read_surroundings()
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(colour=here.colour)
@@ -39,6 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
         return ContainaiError.exit_status
+
+
+def _stand_on_firm_ground() -> None:
+    """Give a closed standard stream a number again before another file takes it, and keep files our own."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    mask = os.umask(0o077)
+    os.umask(mask & 0o077)  # a mask that shuts out the owner would shut out git
 
 
 def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:

@@ -103,7 +103,7 @@ read_heads() {
 # --- what is on disk -------------------------------------------------------------------------------------------------
 
 # A named pipe where git looks for rules, objects or refs would make it wait for ever.
-remove_pipes() { find . -type p '(' -path './.git/*' -o -name '.git*' ')' -exec rm -f {} + 2>/dev/null; }
+remove_pipes() { find . '(' -type p -o -type s ')' -exec rm -f {} + 2>/dev/null; }
 
 # Files that the agent made unreadable are its own: make them readable.
 mend_files() {
@@ -347,7 +347,7 @@ other_work() {
 }
 
 made=
-remove_pipes
+mend_files
 if finish_theirs; then
     other_work
 else

@@ -7,10 +7,12 @@ compared and never used, so there is no other repository, service or option to a
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import threading
+import time
 
 from containai.audit.writer import EventLog, Kind
 from containai.errors import AuditError, ContainaiError
@@ -26,6 +28,9 @@ _MAX_CLIENTS = 16
 _REQUEST_S = 10.0
 _DEEP_CHECKS = 3
 _SHOWN_REF = 200
+
+
+_BREATH_S = 0.05
 
 
 class ReturnServer:
@@ -86,8 +91,11 @@ class ReturnServer:
                 client = self._listener.accept()[0]
             except (BlockingIOError, ConnectionAbortedError):
                 continue
-            except OSError:  # the container's network namespace is gone
-                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    time.sleep(_BREATH_S)  # a flood: it passes
+                    continue
+                return  # the container's network namespace is gone
             with self._guard:
                 if self.failure is not None or len(self._clients) >= _MAX_CLIENTS:
                     client.close()

@@ -103,10 +103,18 @@ def parse_repository(content: bytes | None, origin: str = "config.toml of the re
 
     Trust: hostile. The caller hands in the blob of the base commit, never a file of the working tree.
 
+    Many programs call their file ``config.toml``: one with none of our tables is another program's.
+
     Raises:
         PolicyError: As ``parse_user``.
     """
-    return _parse(content, Origin(name=origin, tables=_REPOSITORY_TABLES)) if content is not None else NO_CONFIG
+    if content is None:
+        return NO_CONFIG
+    if not set(_REPOSITORY_TABLES) & set(_decode(content, origin)):
+        return Config(
+            origin=origin, notes=(f"{origin} has none of our tables: it belongs to another program, and is ignored",)
+        )
+    return _parse(content, Origin(name=origin, tables=_REPOSITORY_TABLES))
 
 
 def _parse(content: bytes, origin: Origin) -> Config:

@@ -15,6 +15,7 @@ from containai.errors import DriftError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
 from containai.git_return.server import ReturnServer
 from containai.host.clock import monotonic_s
+from containai.session.signals import EndingSignals, Interrupted
 
 _MAX_OUTPUT_BYTES = 256 * 1024
 _CHUNK = 16384
@@ -61,12 +62,23 @@ def verified(engine: EmbeddedEngine, spec: ContainerSpec, container: Container) 
 
 
 def run_chore(
-    engine: EmbeddedEngine, spec: ContainerSpec, quarantine: Quarantine, log: EventLog, timeout_s: float
+    engine: EmbeddedEngine,
+    spec: ContainerSpec,
+    quarantine: Quarantine,
+    log: EventLog,
+    timeout_s: float,
+    signals: EndingSignals | None = None,
+    patience: int = 0,
 ) -> Chore:
     """Run one housekeeping container to its end.
 
+    Args:
+        signals: The user's requests to end; None where nobody asks.
+        patience: How many of them are let pass.
+
     Raises:
         WorkspaceError: It took longer than ``timeout_s``.
+        Interrupted: The user asked often enough.
     """
     with contextlib.ExitStack() as undo:
         stdin = os.open(os.devnull, os.O_RDONLY)
@@ -84,7 +96,13 @@ def run_chore(
         undo.callback(server.stop)
         server.start()
         container.start()
-        result = container.wait(monotonic_s() + timeout_s)
+        deadline = monotonic_s() + timeout_s
+        result = container.wait(deadline, signals.wake_fd if signals else -1)
+        while result is None and signals is not None and (number := signals.take()) is not None:
+            if patience == 0:
+                raise Interrupted(number, spec.label)
+            patience -= 1
+            result = container.wait(deadline, signals.wake_fd)
     output = collected.result()
     if result is None:
         raise WorkspaceError(f"the {spec.label} step took longer than {timeout_s:g} s", code="workspace.timeout")

@@ -54,6 +54,9 @@ def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
     for directory in sessions:
         record = directory.read()
         on_purpose = record.phase is Phase.UNRETURNED and not record.push
+        if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
+            directory.remove_workspace()
+            directory.unlock()
         if record.phase is Phase.ENDED or (on_purpose and wanted is None):
             continue
         if not directory.lock():

@@ -15,6 +15,7 @@ from containai.git_return.quarantine import Quarantine
 from containai.plan.model import SessionPlan
 from containai.render.containers import render_housekeeping
 from containai.session.housekeeping import run_chore
+from containai.session.signals import EndingSignals
 from containai.session.state import Phase, SessionDir
 from containai.workspace.branch import release_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output
@@ -36,15 +37,21 @@ class Brought:
 
 
 def bring_home(
-    engine: EmbeddedEngine, directory: SessionDir, plan: SessionPlan, quarantine: Quarantine, log: EventLog
+    engine: EmbeddedEngine,
+    directory: SessionDir,
+    plan: SessionPlan,
+    quarantine: Quarantine,
+    log: EventLog,
+    signals: EndingSignals | None = None,
 ) -> Brought:
     """Finish the workspace in a container of its own, then apply the one returned ref.
 
-    Idempotent: after an interruption it can simply be called again.
+    Idempotent: after an interruption it can simply be called again. A first request to end is let pass,
+    a second one keeps the work in the session.
     """
     directory.update(phase=Phase.RETURNING)
     try:
-        finished = _finish(engine, plan, quarantine, log)
+        finished = _finish(engine, plan, quarantine, log, signals)
         brought = _apply(plan, quarantine, log, finished) if plan.push else _keep(plan, finished)
     except ContainaiError as error:
         brought = Brought(branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True)
@@ -59,10 +66,12 @@ def bring_home(
     return brought
 
 
-def _finish(engine: EmbeddedEngine, plan: SessionPlan, quarantine: Quarantine, log: EventLog) -> FinishReport:
+def _finish(
+    engine: EmbeddedEngine, plan: SessionPlan, quarantine: Quarantine, log: EventLog, signals: EndingSignals | None
+) -> FinishReport:
     command = finish_command(source=plan.source, branch=plan.branch, agent=plan.agent, session_id=plan.session_id)
     spec = render_housekeeping(plan, "finish", command)
-    chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S)
+    chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1)
     report = parse_finish_output(chore.output)
     if chore.status != 0 or report.failed or not report.result:
         raise ReturnFailed(

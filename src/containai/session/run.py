@@ -61,22 +61,22 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         pending = engine.begin(spec, streams.stdio)
         undo.callback(pending.abandon)
         streams.given()
-        notes = (*decided.notes, *_prepare(engine, session, decided))
+        notes = (*decided.notes, *_prepare(engine, session, decided, signals))
         signals.stop_if_raised()
         container = verified(engine, spec, pending.complete())
         ended, guards = _attend(
             engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
         )
         say.progress("bringing the work home")
-        brought = bring_home(engine, session.directory, session.plan, session.quarantine, session.log)
+        brought = bring_home(engine, session.directory, session.plan, session.quarantine, session.log, signals)
         return _settle(session, ended, guards, brought)
 
 
-def _prepare(engine: EmbeddedEngine, session: OpenSession, decided: Decided) -> tuple[str, ...]:
+def _prepare(engine: EmbeddedEngine, session: OpenSession, decided: Decided, signals: EndingSignals) -> tuple[str, ...]:
     """Clone the workspace; meanwhile git finds out what the copy leaves out."""
     left_out = start_left_out_notes(decided.source)
     try:
-        prepare_workspace(engine, session)
+        prepare_workspace(engine, session, signals)
     finally:
         notes = left_out.collect(monotonic_s() + _NOTES_GRACE_S)
     return notes

@@ -12,12 +12,12 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(ContainaiError):
-    """The user ended the launch before the agent had started."""
+    """The user ended a step around the agent: the launch, or the return of the work."""
 
     default_code = "session.interrupted"
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(number).name} before the agent started")
+    def __init__(self, number: int, step: str = "launch") -> None:
+        super().__init__(f"the {step} step was interrupted by {signal.Signals(number).name}")
         self.exit_status = 128 + number
 
 

@@ -14,11 +14,11 @@ the workspace is bound for him (``engine/embedded/reach.py``), the proxy's direc
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -26,8 +26,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from containai.errors import NotFoundError, StateError
+from containai.errors import ContainaiError, NotFoundError, StateError
+from containai.host.process import run
 
+_REMOVE_TIMEOUT_S = 600.0
 _WALKABLE, _PRIVATE = 0o711, 0o700
 
 
@@ -137,11 +139,16 @@ class SessionDir:
     def remove_workspace(self) -> None:
         """Delete the agent's copy and everything else that only a running session needs."""
         for path in (self.workspace, self.quarantine, self.egress):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_tree(path)
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether anything is left that only a running session needs."""
+        return any(path.exists() for path in (self.workspace, self.quarantine, self.egress))
 
     def remove(self) -> None:
         """Delete the whole session. Idempotent."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove_tree(self.path)
 
 
 class SessionStore:
@@ -198,6 +205,19 @@ class SessionStore:
                 remedy=["containai list"],
             )
         return begun[0]
+
+
+def _remove_tree(path: Path) -> None:
+    """Delete a tree, however deep and whatever its permissions. What cannot be deleted stays for ``recover``.
+
+    Trust: the agent made it. ``rm`` follows no link, and stays on this file system.
+    """
+    if not path.exists():
+        return
+    with contextlib.suppress(ContainaiError):
+        if run(["rm", "-rf", "--one-file-system", "--", path], timeout_s=_REMOVE_TIMEOUT_S).status != 0:
+            run(["chmod", "-R", "u+rwX", "--", path], timeout_s=_REMOVE_TIMEOUT_S)
+            run(["rm", "-rf", "--one-file-system", "--", path], timeout_s=_REMOVE_TIMEOUT_S)
 
 
 def _make_directory(path: Path, mode: int) -> None:

@@ -8,21 +8,23 @@ from containai.errors import WorkspaceError
 from containai.render.containers import render_housekeeping
 from containai.session.housekeeping import run_chore
 from containai.session.opened import OpenSession
+from containai.session.signals import EndingSignals
 from containai.workspace.scripts import prepare_command
 
 PREPARE_TIMEOUT_S = 900.0
 
 
-def prepare_workspace(engine: EmbeddedEngine, session: OpenSession) -> None:
+def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> None:
     """Clone the session's branch into its workspace.
 
     Raises:
         WorkspaceError: It could not be cloned.
+        Interrupted: The user ended the launch.
     """
     plan = session.plan
     command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent)
     spec = render_housekeeping(plan, "prepare", command)
-    chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S)
+    chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
     if chore.status != 0:
         raise WorkspaceError(
             "the workspace could not be cloned",

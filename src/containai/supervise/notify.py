@@ -106,6 +106,7 @@ class NotifyListener:
 _MAX_PATH = 4096
 _MAX_ARGUMENTS = 64
 _MAX_ARGUMENT_BYTES = 1024
+_MAX_VECTOR_BYTES = 4096
 
 
 def _read_attempt(number: int, pid: int, syscall: int, arch: int, args: list[int]) -> ExecAttempt:
@@ -131,13 +132,15 @@ def _read_vector(pid: int, address: int) -> tuple[tuple[str, ...], bool]:
     """The argument vector, bounded; and whether anything was left out."""
     raw = _read_memory(pid, address, (_MAX_ARGUMENTS + 1) * _POINTER.size) if address else b""
     texts: list[str] = []
+    left = _MAX_VECTOR_BYTES
     cut = False
     for (pointer,) in _POINTER.iter_unpack(raw[: len(raw) - len(raw) % _POINTER.size]):
         if pointer == 0:
             break
-        if len(texts) == _MAX_ARGUMENTS:
+        if len(texts) == _MAX_ARGUMENTS or left <= 0:
             return tuple(texts), True
-        text, shortened = _read_text(pid, pointer, _MAX_ARGUMENT_BYTES)
+        text, shortened = _read_text(pid, pointer, min(_MAX_ARGUMENT_BYTES, left))
+        left -= len(text) + 1
         texts.append(text)
         cut = cut or shortened
     return tuple(texts), cut

@@ -132,6 +132,7 @@ def test_pushes_move_one_ref_only(session: Session) -> None:
     for target in ("main", "refs/heads/other", "refs/tags/v1", "refs/notes/x", f"{session.branch}-2", "refs/replace/x"):
         git(work, "push", session.url, f"HEAD:{target if '/' in target else 'refs/heads/' + target}", status=1)
     git(work, "push", session.url, f"HEAD:refs/heads/{session.branch}/below", status=1)
+    git(work, "ls-remote", session.url)  # waits for its turn, so the pushes are all over
     assert branches(session.quarantine.path, "refs") == {session.branch: session.source.base_commit}
     assert os.listdir(session.quarantine.path / "objects" / "pack") == []
     git(work, "push", "--quiet", session.url, f"HEAD:refs/heads/{session.branch}")
