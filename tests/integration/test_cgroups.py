@@ -50,7 +50,7 @@ time.sleep(30)
 FORK_FOREVER = """
 import os, sys
 print("on", flush=True)
-for _ in range(3):
+for _ in range(5):
     os.fork()
 while True:
     try:
@@ -175,12 +175,13 @@ def test_a_busy_loop_gets_its_share(delegation: cgroups.Delegation, session: str
 
 @root
 def test_processes_that_fork_all_the_time_are_all_killed(delegation: cgroups.Delegation, session: str) -> None:
-    group = made(delegation, session)
+    group = made(delegation, session, replace(LIMITS, cpus=2.0, pids_max=100, memory_bytes=512 * MIB))
     child = start(group, FORK_FOREVER)
     assert first_line(child) == b"on\n"
     group.kill()
     time.sleep(0.05)
     assert group.processes() == frozenset()
+    assert (group.directories[0] / "pids.max").read_text() == "0\n"  # no race to win: nothing more can be born
     group.destroy()
     assert not any(directory.exists() for directory in group.directories)
     child.wait(timeout=5)
