@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Keeps files and functions small: 400 lines a file (600 for one of tests), under 60 a function."""
+"""Keeps files and functions small: 400 lines a file (650 for one of tests), under 60 a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES = 400
-TEST_FILE_LINES = 600
+TEST_FILE_LINES = 650
 FUNCTION_LINES = 60
 
 

@@ -95,7 +95,7 @@ def parse_user(content: bytes, origin: str) -> Config:
     Raises:
         PolicyError: ``policy.invalid`` (the message names file and key), ``policy.domains``, ``policy.size``.
     """
-    return _parse(content, Origin(name=origin, tables=_USER_TABLES))
+    return _parse(_decode(content, origin), Origin(name=origin, tables=_USER_TABLES))
 
 
 def parse_repository(content: bytes | None, origin: str = "config.toml of the repository") -> Config:
@@ -110,15 +110,15 @@ def parse_repository(content: bytes | None, origin: str = "config.toml of the re
     """
     if content is None:
         return NO_CONFIG
-    if not set(_REPOSITORY_TABLES) & set(_decode(content, origin)):
-        return Config(
-            origin=origin, notes=(f"{origin} has none of our tables: it belongs to another program, and is ignored",)
-        )
-    return _parse(content, Origin(name=origin, tables=_REPOSITORY_TABLES))
+    values = _decode(content, origin)
+    if not set(_USER_TABLES) & set(values):
+        notes = (f"{origin} has none of our tables: it belongs to another program, and is ignored",) if values else ()
+        return Config(origin=origin, notes=notes)
+    return _parse(values, Origin(name=origin, tables=_REPOSITORY_TABLES))
 
 
-def _parse(content: bytes, origin: Origin) -> Config:
-    root = Table(origin=origin, path="", values=_decode(content, origin.name))
+def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
+    root = Table(origin=origin, path="", values=values)
     root.only(*origin.tables)
     network, limits, session = root.table("network"), root.table("limits"), root.table("session")
     network.only("mode", "domains")

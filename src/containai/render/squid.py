@@ -183,10 +183,9 @@ def _rules(domains: tuple[str, ...], own_addresses: tuple[str, ...]) -> str:
         *_acl("suffix_itself", "dstdomain -n", not_below),
     ]
     allowed = [name for name, values in (("listed_name", names), ("listed_suffix", suffixes)) if values]
+    listed = "acl anything src all\nhttp_access deny anything"
     if allowed:
         listed = f"acl listed any-of {' '.join(allowed)}\nhttp_access deny !listed"
-    else:
-        listed = "acl anything src all\nhttp_access deny anything"
     itself = "http_access deny suffix_itself" if not_below else "# no suffix to except"
     private = [
         *_acl("private", "dst", NOT_PUBLIC_V4),

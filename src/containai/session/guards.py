@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from containai.egress.session import start_egress
 from containai.engine.embedded.engine import EmbeddedEngine
 from containai.engine.protocol import Container
 from containai.errors import ContainaiError
@@ -42,6 +41,8 @@ class Guards:
         always: contextlib.ExitStack,
     ) -> None:
         """Serve the ports through which the agent may leave; until then its connections wait, and reach nothing."""
+        from containai.egress.session import start_egress  # while the agent already runs
+
         identity = session.plan.identity
         try:
             egress = start_egress(

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from containai.audit.writer import Kind
 from containai.engine.embedded.engine import EmbeddedEngine
@@ -24,12 +25,14 @@ from containai.session.housekeeping import verified
 from containai.session.opened import OpenSession, open_session
 from containai.session.outcome import Outcome
 from containai.session.report import Reporter
-from containai.session.returning import Brought, bring_home, settle
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase
 from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
 from containai.session.workspace import prepare_workspace
 from containai.workspace.notes import start_left_out_notes
+
+if TYPE_CHECKING:
+    from containai.session.returning import Brought
 
 GUARD_FAILED_STATUS = 125
 _NOTES_GRACE_S = 0.25
@@ -68,6 +71,8 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
             engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
         )
         say.progress("bringing the work home")
+        from containai.session.returning import bring_home  # not needed for a start
+
         brought = bring_home(engine, session.directory, session.plan, session.quarantine, session.log, signals)
         return _settle(session, ended, guards, brought)
 
@@ -121,6 +126,8 @@ def _attend(
 
 def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brought) -> Outcome:
     session.log.append(Kind.SESSION, "session-end", status=ended.status)
+    from containai.session.returning import settle
+
     settle(session.directory, brought, ended.status)
     return Outcome(
         plan=session.plan,

@@ -129,8 +129,19 @@ def test_a_repository_has_no_say_about_the_session(content: bytes) -> None:
         parse_repository(content)
 
 
+def test_another_programs_file_is_left_alone_and_said() -> None:
+    config = parse_repository(b'baseURL = "https://example.org"\n[params]\nx = 1\n', "config.toml")
+    assert config.notes == ("config.toml has none of our tables: it belongs to another program, and is ignored",)
+    assert (config.mode, config.domains, config.cpus) == (None, None, None)
+    assert parse_repository(b"# nothing\n").notes == ()
+    with pytest.raises(PolicyError, match="params is not known here"):  # ours, and then every key counts
+        parse_repository(b"[params]\nx = 1\n[network]\n")
+    with pytest.raises(PolicyError, match="baseURL is not known here"):
+        parse_user(b'baseURL = "x"\n', "config.toml")
+
+
 def test_what_a_hostile_file_says_reaches_no_terminal() -> None:
-    for content in (b'"\\u001b[2J\\u202e" = 1\n', b'[network]\nmode = "\\u001b[2J"\n', b'a = "\x1b[2J"\n'):
+    for content in (b'[network]\n"\\u001b[2J\\u202e" = 1\n', b'[network]\nmode = "\\u001b[2J"\n', b'a = "\x1b[2J"\n'):
         with pytest.raises(PolicyError) as refused:
             parse_repository(content)
         said = f"{refused.value.summary}{refused.value.details}{''.join(refused.value.remedy)}"
