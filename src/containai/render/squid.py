@@ -192,7 +192,6 @@ def _rules(domains: tuple[str, ...], own_addresses: tuple[str, ...]) -> str:
         *_acl("private_v6", "dst", NOT_PUBLIC_V6),
         *_acl("own_address", "dst", tuple(sorted(set(own_addresses)))),
     ]
-    own = "http_access deny own_address" if own_addresses else "# no address of its own to except"
     return f"""\
 # 2: methods
 acl known_method method {" ".join(METHODS)}
@@ -229,7 +228,7 @@ http_access deny !any_address
 # 8: every address of the name is public
 {_lines(private)}http_access deny private
 http_access deny private_v6
-{own}
+{"http_access deny own_address" if own_addresses else "# no address of its own"}
 
 # 9
 http_access allow relay
