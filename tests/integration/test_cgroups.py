@@ -255,7 +255,7 @@ def test_a_tighter_group_above_is_no_obstacle(delegation: cgroups.Delegation, se
 @root
 @pytest.mark.needs("cgroup-v1")
 def test_a_read_only_file_system_is_the_reason_that_is_given() -> None:
-    script = f"mount -o remount,bind,ro /sys/fs/cgroup/pids && exec {sys.executable} -c '{ASK}'"
+    script = f"mount -o remount,bind,ro /sys/fs/cgroup/pids && exec {shlex.quote(sys.executable)} -c '{ASK}'"
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script], env={"PYTHONPATH": str(SOURCE), "PATH": os.defpath},
         capture_output=True, text=True, timeout=30, check=True,
@@ -348,7 +348,7 @@ def test_an_ordinary_user_on_v2_without_systemd_is_told_what_to_do_and_it_works(
     if "no cgroup is delegated" not in reason:
         pytest.skip(f"systemd delegates here: {reason}")
     own = Path(f"/sys/fs/cgroup/user-{someone.uid}")
-    become = f"setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {sys.executable} -c"
+    become = f"setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {shlex.quote(sys.executable)} -c"
     try:
         # In one shell: the last command moves the shell itself, as it would the user's.
         asked, limited = f"{become} {shlex.quote(ASK)}", f"{become} {shlex.quote(LIMITED)} {session}"
@@ -377,7 +377,7 @@ def test_a_process_in_a_delegated_group_moves_aside(someone: OrdinaryUser, sessi
     try:
         for path in (own, own / "cgroup.procs", own / "cgroup.subtree_control"):
             os.chown(path, someone.uid, someone.gid)
-        become = f"exec setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {sys.executable} -c"
+        become = f"exec setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {shlex.quote(sys.executable)} -c"
         done = subprocess.run(
             ["sh", "-ec", f"echo $$ > {own}/cgroup.procs\n{become} {shlex.quote(LIMITED)} {session}"],
             env={"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"]},

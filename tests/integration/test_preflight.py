@@ -16,7 +16,7 @@ import pytest
 from tests.support.users import OrdinaryUser
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-CONTAINAI = f"{sys.executable} -m containai"
+CONTAINAI = f"{shlex.quote(sys.executable)} -m containai"
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.needs("root", "bubblewrap")]
 
@@ -113,7 +113,7 @@ def test_a_kernel_without_any_namespace_to_spare_is_named(tmp_path: Path) -> Non
         "me=Identity(agent_uid=0,agent_gid=0,proxy_uid=0,proxy_gid=0);"
         "print(*[f.summary for f in check(collect_facts(Trials(me),state_dir=Path('.')),'embedded') if f.id=='namespaces'])"
     )
-    command = f"echo 0 > /proc/sys/user/max_user_namespaces; {sys.executable} -c {shlex.quote(script)}"
+    command = f"echo 0 > /proc/sys/user/max_user_namespaces; {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
     done = within("", f"unshare --user --map-root-user sh -ec {shlex.quote(command)}", tmp_path)
     assert done.stdout.strip() == "user.max_user_namespaces is 0", done.stderr
 

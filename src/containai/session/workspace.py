@@ -1,6 +1,8 @@
-"""Fill the session's workspace: cloned by git inside a container, where a hostile tree can do nothing."""
+"""Fill the session's workspace: the host packs the history, git inside a container checks the files out."""
 
 from __future__ import annotations
+
+import os
 
 from containai.audit.writer import Kind
 from containai.engine.embedded.engine import EmbeddedEngine
@@ -10,18 +12,27 @@ from containai.session.housekeeping import run_chore
 from containai.session.opened import OpenSession
 from containai.session.signals import EndingSignals
 from containai.workspace.scripts import prepare_command
+from containai.workspace.seed import seed_workspace
 
 PREPARE_TIMEOUT_S = 900.0
 
 
 def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> None:
-    """Clone the session's branch into its workspace.
+    """Bring the session's branch into its workspace.
 
     Raises:
         WorkspaceError: It could not be cloned.
         Interrupted: The user ended the launch.
     """
     plan = session.plan
+    seed_workspace(
+        session.directory.workspace,
+        quarantine=session.quarantine.path,
+        source=plan.source,
+        branch=plan.branch,
+        agent=plan.agent,
+        owner=(plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None,
+    )
     command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent)
     spec = render_housekeeping(plan, "prepare", command)
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
