@@ -478,6 +478,14 @@ def test_names_that_mean_git_elsewhere_are_left_out_and_said(session: Session, n
     assert "left out" in home.said()
 
 
+def test_a_deletion_is_taken_over_beside_a_name_that_is_not(session: Session) -> None:
+    (session.workspace / "git~1").write_text("left out\n")
+    (session.workspace / "a.txt").unlink()
+    home = Home(session)
+    assert home.files() == ["b.txt"]
+    assert "1 files could not be read" in home.said()
+
+
 def test_links_leave_as_links(session: Session) -> None:
     (session.workspace / "out").symlink_to("/etc/passwd")
     (session.workspace / "tree").symlink_to("/etc")
@@ -486,7 +494,8 @@ def test_links_leave_as_links(session: Session) -> None:
     assert git(session.host, "ls-tree", home.new, "tree").startswith("120000 ")
 
 
-def test_sparse_checkouts_delete_nothing(session: Session) -> None:
+@pytest.mark.parametrize("trouble", ["none", "bad-name", "no-index", "garbage-index"])
+def test_sparse_checkouts_delete_nothing(session: Session, trouble: str) -> None:
     work = session.workspace
     (work / "one").mkdir()
     (work / "two").mkdir()
@@ -496,6 +505,12 @@ def test_sparse_checkouts_delete_nothing(session: Session) -> None:
     git(work, "sparse-checkout", "set", "one")
     assert not (work / "two").exists()
     (work / "one" / "new").write_text("new\n")
+    if trouble == "bad-name":
+        (work / "one" / "git~1").write_text("left out\n")
+    elif trouble == "no-index":
+        no_index(work)
+    elif trouble == "garbage-index":
+        garbage_index(work)
     home = Home(session)
     assert home.files() == ["a.txt", "b.txt", "one/new", "one/x", "two/y"]
 

@@ -10,7 +10,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -325,6 +325,25 @@ def test_a_hundred_thousand_files(tmp_path: Path) -> None:
         round_trip(session)
     finally:
         session.close()
+
+
+def test_no_exchange_waits_for_a_delayed_acknowledgement(session: Session) -> None:
+    """40 ms each, on any machine; the quickest of a few tries tells it from a slow disk."""
+    session.prepare()
+    fetches, pushes = [], []
+    for number in range(6):
+        commit(session.workspace, f"number {number}", **{f"f{number}": "x\n"})
+        pushes.append(_seconds(lambda: session.agent("push", "--quiet")))
+        other = session.place / f"clone{number}"
+        fetches.append(_seconds(lambda other=other: git(session.place, "clone", "--quiet", session.url, other)))
+    assert min(pushes) < 0.045, pushes
+    assert min(fetches) < 0.045, fetches
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
 
 
 def test_it_is_quick(tmp_path: Path) -> None:

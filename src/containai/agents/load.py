@@ -21,7 +21,7 @@ BUILT_IN = Path(__file__).resolve().parent.parent / "data" / "agents"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _BINARY = re.compile(r"(/usr)?(/bin/)?[A-Za-z0-9][A-Za-z0-9._-]*")
-# Source: https://docs.npmjs.com/cli/configuring-npm/package-json#name; it becomes a path, so nothing else may pass.
+# Source: npm's documentation of package.json, "name"; it becomes a path, so nothing else may pass.
 PACKAGE_NAME = re.compile(r"(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*")
 _KEYS = (
     "name", "title", "binaries", "package", "tested_version", "bundle_marker", "interactive", "prompt", "environment",

@@ -115,7 +115,7 @@ mend_files() {
 # add [OPTION ...]: stage everything. A repository without a commit stops git: it is left to embed(), and git asked again.
 add() {
     while :; do
-        said=$(git add -A --sparse "$@" -- . $excluded 2>&1) && return 0
+        said=$(git add $all --sparse "$@" -- . $excluded 2>&1) && return 0
         case $said in
         *"' does not have a commit checked out"*)
             found=${said%%"/' does not have a commit checked out"*}
@@ -130,19 +130,24 @@ add() {
     done
 }
 
-# stage COMMIT: the working tree into our index. Copies the agent's index where it can, for its knowledge of what is
-# unchanged; COMMIT is where we start without it.
+# begin_index COMMIT: our index. A copy of the agent's, for its knowledge of what is unchanged and what a sparse checkout
+# leaves out; where that cannot be used, what COMMIT has. Then nothing tells a deleted file from one that was left out,
+# so with a sparse checkout no deletion is taken over.
+begin_index() {
+    all=-A
+    if [ -n "$theirs" ] && [ -f "$theirs/index" ] && cp -p "$theirs/index" "$own/index" 2>/dev/null; then
+        git update-index -q --really-refresh >/dev/null 2>&1 # ignores "assume unchanged"; 128 is an index it cannot read
+        [ $? -ge 128 ] || return 0
+    fi
+    ! [ -f .git/info/sparse-checkout ] || all=--no-all
+    rm -f "$own/index" "$own/index.lock"
+    git read-tree "$1" 2>/dev/null
+}
+
+# stage COMMIT: the working tree into our index.
 stage() {
     excluded= unborn= said=
-    if [ -n "$theirs" ] && [ -f "$theirs/index" ] && cp -p "$theirs/index" "$own/index" 2>/dev/null; then
-        git update-index -q --really-refresh >/dev/null 2>&1 # ignores "assume unchanged"
-        add && return 0
-        mend_files
-        add && return 0
-    fi
-    mend_files
-    rm -f "$own/index" "$own/index.lock"
-    git read-tree "$1" 2>/dev/null || return 1
+    begin_index "$1" || return 1
     add && return 0
     add --ignore-errors
     refused=$(printf '%s\n' "$said" | grep -c '^error: ')

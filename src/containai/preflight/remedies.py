@@ -15,11 +15,8 @@ _LSM = "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
 
 _KERNEL: Mapping[Platform, tuple[str, ...]] = {
     Platform.DEBIAN: (
-        ". /etc/os-release",
-        'list="deb http://deb.debian.org/debian $VERSION_CODENAME-backports main"',
-        'echo "$list" | sudo tee /etc/apt/sources.list.d/backports.list',
-        "sudo apt-get update",
-        'sudo apt-get install -t "$VERSION_CODENAME-backports" linux-image-amd64',
+        "# with Debian's backports among apt's sources:",
+        'sudo apt-get install -t "$(. /etc/os-release; echo $VERSION_CODENAME)-backports" linux-image-amd64',
         "sudo reboot",
     ),
     Platform.UBUNTU: (
