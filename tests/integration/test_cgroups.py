@@ -377,7 +377,9 @@ def test_a_process_in_a_delegated_group_moves_aside(someone: OrdinaryUser, sessi
     try:
         for path in (own, own / "cgroup.procs", own / "cgroup.subtree_control"):
             os.chown(path, someone.uid, someone.gid)
-        become = f"exec setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {shlex.quote(sys.executable)} -c"
+        become = (
+            f"exec setpriv --reuid {someone.uid} --regid {someone.gid} --clear-groups {shlex.quote(sys.executable)} -c"
+        )
         done = subprocess.run(
             ["sh", "-ec", f"echo $$ > {own}/cgroup.procs\n{become} {shlex.quote(LIMITED)} {session}"],
             env={"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"]},

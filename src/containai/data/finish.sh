@@ -150,8 +150,8 @@ stage() {
     begin_index "$1" || return 1
     add && return 0
     add --ignore-errors
-    refused=$(printf '%s\n' "$said" | grep -c '^error: ')
-    note "$refused files could not be read and are left out: $(printf '%s\n' "$said" | grep '^error: ' | head -n 1)"
+    why=$(printf '%s\n' "$said" | sed -n 's/^error: //p' | head -n 1)
+    note "left out: git cannot take some of the files. The first: $why"
     return 0
 }
 

@@ -21,7 +21,7 @@ from containai.workspace.branch import release_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output
 
 FINISH_TIMEOUT_S = 900.0
-_LEAVES_WORK = "not returned:"  # how data/finish.sh begins a note about work that stays in the workspace
+_LEAVES_WORK = ("not returned:", "left out:")  # how data/finish.sh begins a note about work that stays in the workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,10 +40,8 @@ SPEC = ContainerSpec(
 )
 
 
-def mount(target: str, *, read_only: bool = True, fstype: str = "ext4", **more: Any) -> MountPoint:
-    return MountPoint(
-        **{"target": target, "read_only": read_only, "fstype": fstype, "nosuid": True, "nodev": True} | more
-    )
+def mount(target: str, *, read_only: bool = True, fstype: str = "ext4", nodev: bool = True) -> MountPoint:
+    return MountPoint(target=target, read_only=read_only, fstype=fstype, nosuid=True, nodev=nodev)
 
 
 MOUNTS = (

@@ -373,7 +373,7 @@ def test_stop_is_prompt_and_complete_in_the_middle_of_everything(session: Sessio
     time.sleep(0.4)
     started = time.monotonic()
     session.server.stop()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
     assert children_of_this_process() == []
     for client in (*clients, pushing):
         client.close()
