@@ -89,6 +89,14 @@ def test_a_killed_launcher_takes_the_agent_with_it_and_recover_returns_the_work(
     assert product.command("recover").stdout == ""
 
 
+def test_recover_removes_what_died_before_it_had_a_record(product: Product) -> None:
+    unborn = product.sessions / "0123456789ab"
+    (unborn / "workspace" / "deep").mkdir(parents=True)
+    (unborn / "lock").write_text("")
+    assert product.command("recover").status == 0
+    assert not unborn.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_twenty_kills_at_random_moments_lose_nothing(product: Product) -> None:

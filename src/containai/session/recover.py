@@ -50,6 +50,8 @@ def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
         StateError: The named session still runs.
     """
     store = SessionStore(state_dir)
+    if wanted is None:
+        store.remove_unborn()
     sessions = [store.find(wanted)] if wanted is not None else list(store.all())
     for directory in sessions:
         record = directory.read()

@@ -188,6 +188,15 @@ class SessionStore:
                 if (path / "record.json").exists():
                     yield SessionDir(path)
 
+    def remove_unborn(self) -> None:
+        """Remove what launchers left that died before they had written a record; a living one holds its lock."""
+        with suppress(FileNotFoundError):
+            for path in self.root.iterdir():
+                session = SessionDir(path)
+                if not session.record_path.exists() and (path / "lock").exists() and session.lock():
+                    session.remove()
+                    session.unlock()
+
     def find(self, wanted: str) -> SessionDir:
         """The session with this id (or a unique beginning of it), name or branch; of several, the newest.
 
