@@ -13,6 +13,7 @@
     ├── EgressError                     125  egress.<what>
     ├── SuperviseError                  125  supervise.<what>
     ├── ReturnFailed                    125  return.<what>
+    ├── ReviewError                       1  review.<what>
     └── AuditError                      125  audit.<what>
 
 An error says what failed (``summary``), why (``details``) and what to do (``remedy``: one step or
@@ -124,6 +125,13 @@ class ReturnFailed(ContainaiError):
     """The agent's work could not be returned; it is kept in the session."""
 
     default_code = "return.failed"
+
+
+class ReviewError(ContainaiError):
+    """A review, merge or drop was refused, or could not be done; nothing was changed."""
+
+    default_code = "review.refused"
+    exit_status = 1
 
 
 class AuditError(ContainaiError):

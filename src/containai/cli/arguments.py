@@ -35,12 +35,44 @@ def build_parser() -> Parser:
     recover = commands.add_parser("recover", help="return the work of interrupted sessions and clean up")
     recover.add_argument("session", nargs="?", metavar="SESSION", help="only this one (default: all)")
     recover.add_argument("--json", action="store_true", help="print one JSON object a line")
+    review = commands.add_parser("review", help="look at a session's work before you merge it")
+    review.add_argument("session", nargs="?", metavar="SESSION", help="id, name or branch (default: list what waits)")
+    review.add_argument("--json", action="store_true", help="print one JSON object")
+    review.add_argument(
+        "--web", nargs="?", const="", metavar="FILE", help="write one HTML page for a second reader, and print its path"
+    )
+    review.add_argument("--difftool", action="store_true", help="open the diff in your own git difftool")
+    merge = commands.add_parser("merge", help="merge a session's work into your branch")
+    merge.add_argument("session", metavar="SESSION", help="id, name or branch")
+    merge.add_argument(
+        "--acknowledge",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="triggers that you have looked at: ids of `containai review`, or a kind for all of it",
+    )
+    how = merge.add_mutually_exclusive_group()
+    for name, text in _HOW:
+        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=text)
+    merge.add_argument("--into", metavar="BRANCH", help="the branch that receives it (default: the one checked out)")
+    merge.add_argument("--json", action="store_true", help="print one JSON object")
+    drop = commands.add_parser("drop", help="decide against a session's work: its branch is archived")
+    drop.add_argument("session", metavar="SESSION", help="id, name or branch")
+    remove = commands.add_parser("remove", help="remove an ended session, its log, and its branch once that is merged")
+    remove.add_argument("session", metavar="SESSION", help="id, name or branch")
+    remove.add_argument("-y", "--force", action="store_true", help="also if it holds work that was never returned")
     demo = commands.add_parser("demo", help="contain a scripted agent that tries to break out")
     demo.add_argument("--keep", action="store_true", help="keep the sample repository")
     return parser
 
 
 _RUN = "Run an agent, or any command, in a container of its own, on a branch of its own."
+_HOW = (
+    ("ff-only", "only if your branch has not moved on"),
+    ("no-ff", "always make a merge commit"),
+    ("squash", "make one commit of it"),
+)
 _ENGINE = "which engine (default: %(default)s)"
 
 
@@ -50,6 +82,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     add("--agent", metavar="NAME", help="claude, codex, copilot, ... (default with a COMMAND: shell)")
     add("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
     add("-b", "--branch", metavar="NAME", help="work on <agent>/NAME instead of <agent>/session-N")
+    add("--use-current-branch", action="store_true", help="work on the branch that is checked out (see docs/review.md)")
     add("--name", metavar="NAME", help="name of the session")
     add("-y", "--force", action="store_true", help="archive an existing branch of that name")
     add("--network-proxy", choices=("squid", "restricted", "none"), help="where it may connect (default: squid)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from containai.cli.environ import Surroundings
-from containai.cli.output import print_json, print_table, printable
+from containai.cli.output import Console, print_json, print_table, printable
 from containai.preflight.checks import check
 from containai.preflight.facts import Trials
 from containai.preflight.model import Finding, State, Verdict
@@ -16,7 +16,7 @@ from containai.session.identity import choose_identity
 _NOTE = "Allowed hosts are not all harmless: many take uploads (gists, packages). See docs/network.md."  # N7
 
 
-def main(args: argparse.Namespace, here: Surroundings) -> int:
+def main(args: argparse.Namespace, here: Surroundings, _console: Console) -> int:
     """Print the findings; 1 when the engine is refused."""
     engine = "embedded" if args.engine == "auto" else args.engine
     findings = check(look_at_host(Trials(choose_identity()), here.state_dir, with_proxy=True), engine)

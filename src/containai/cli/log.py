@@ -10,7 +10,7 @@ from typing import Any
 
 from containai.audit.writer import Kind
 from containai.cli.environ import Surroundings
-from containai.cli.output import printable
+from containai.cli.output import Console, printable
 from containai.errors import NotFoundError, UsageError
 from containai.session.state import SessionDir, SessionStore
 
@@ -18,7 +18,7 @@ _POLL_S = 0.2
 _COMMON = frozenset({"seq", "ts", "session", "kind", "event", "prev", "hash"})
 
 
-def main(args: argparse.Namespace, here: Surroundings) -> int:
+def main(args: argparse.Namespace, here: Surroundings, _console: Console) -> int:
     """Print events, oldest first."""
     kinds = _kinds(args.kind)
     session = _find(SessionStore(here.state_dir), args.session)

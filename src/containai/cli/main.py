@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from containai.cli.arguments import build_parser
 from containai.cli.environ import Surroundings, read_surroundings
@@ -43,6 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ContainaiError.exit_status
 
 
+# Command -> (module of this room, function).
+_COMMANDS = {
+    "doctor": ("doctor", "main"),
+    "list": ("sessions", "list_main"),
+    "log": ("log", "main"),
+    "recover": ("recover", "main"),
+    "review": ("review", "main"),
+    "merge": ("decision", "merge_main"),
+    "drop": ("decision", "drop_main"),
+    "remove": ("decision", "remove_main"),
+    "demo": ("demo", "main"),
+}
+
+
 def _stand_on_firm_ground() -> None:
     """Give a closed standard stream a number again before another file takes it, and keep files our own."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -65,31 +80,14 @@ def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
     args = parser.parse_args(words)
     if command is not None and args.command_name != "run":
         raise UsageError("only `run` takes a command behind --")
-    match args.command_name:
-        case "run":
-            from containai.cli import run
+    if args.command_name == "run":
+        from containai.cli import run
 
-            return run.main(args, command, here, console)
-        case "doctor":
-            from containai.cli import doctor
-
-            return doctor.main(args, here)
-        case "list":
-            from containai.cli import sessions
-
-            return sessions.list_main(args, here)
-        case "log":
-            from containai.cli import log
-
-            return log.main(args, here)
-        case "recover":
-            from containai.cli import recover
-
-            return recover.main(args, here, console)
-        case "demo":
-            from containai.cli import demo
-
-            return demo.main(args, here, console)
+        return run.main(args, command, here, console)
+    if args.command_name is not None:
+        module, function = _COMMANDS[args.command_name]
+        # Loaded by name: no command pays for the others.
+        return int(getattr(import_module(f"containai.cli.{module}"), function)(args, here, console))
     if args.version:
         from importlib.metadata import version
 

@@ -6,11 +6,11 @@ import argparse
 from dataclasses import asdict
 
 from containai.cli.environ import Surroundings
-from containai.cli.output import print_json, print_table, printable
+from containai.cli.output import Console, print_json, print_table, printable
 from containai.session.state import Phase, SessionStore
 
 
-def list_main(args: argparse.Namespace, here: Surroundings) -> int:
+def list_main(args: argparse.Namespace, here: Surroundings, _console: Console) -> int:
     """Print every session, oldest first."""
     rows = []
     for directory in SessionStore(here.state_dir).all():

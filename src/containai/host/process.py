@@ -93,6 +93,18 @@ def spawn(
         raise ContainaiError(f"cannot run {_name(argv)}", code="process.missing", details=str(error)) from error
 
 
+def run_in_foreground(argv: Sequence[str | bytes | Path], *, env: Mapping[str, str]) -> int:
+    """Run a program of the user's on his terminal, until he ends it; its exit status.
+
+    Raises:
+        ContainaiError: It could not be started (``process.missing``).
+    """
+    try:
+        return subprocess.run(argv, env=dict(env), check=False).returncode
+    except OSError as error:
+        raise ContainaiError(f"cannot run {_name(argv)}", code="process.missing", details=str(error)) from error
+
+
 def _name(argv: Sequence[str | bytes | Path]) -> str:
     first = argv[0]
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)

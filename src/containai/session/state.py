@@ -63,6 +63,8 @@ class SessionRecord:
     exit_code: int | None = None
     commits: tuple[str, ...] = ()
     note: str = ""
+    in_place: bool = False
+    verdict: str = ""  # what its user decided: "merged", "dropped", or nothing yet
 
 
 class SessionDir:

@@ -77,7 +77,7 @@ def update_refs(git_dir: Path, commands: Sequence[tuple[str, str, str, str]], re
     """Move refs in one transaction: all of them or none; None when that is done.
 
     Args:
-        commands: ``("create", ref, new, "")`` or ``("update", ref, new, old)``.
+        commands: ``("create", ref, new, "")``, ``("update", ref, new, old)`` or ``("delete", ref, "", old)``.
         reason: For the reflog.
     """
     stdin = b"".join(_command(*command) for command in commands)
@@ -113,7 +113,8 @@ def _removed_empty(folder: Path) -> bool:
 
 
 def _command(verb: str, ref: str, new: str, old: str) -> bytes:
-    fields = (f"{verb} {ref}", new) if verb == "create" else (f"{verb} {ref}", new, old)
+    # Source: git-update-ref(1), -z: "create REF NEW", "update REF NEW OLD", "delete REF OLD".
+    fields = [f"{verb} {ref}", *([new] if verb != "delete" else []), *([old] if verb != "create" else [])]
     return b"".join(os.fsencode(field) + b"\0" for field in fields)
 
 

@@ -1,0 +1,152 @@
+"""``containai review``: what waits, and everything about one session's work; triggers first, then the diff."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from containai.cli.environ import Surroundings
+from containai.cli.output import Console, print_json, print_table, printable
+from containai.cli.pager import open_pager
+from containai.errors import ReviewError, UsageError
+from containai.host.process import run_in_foreground
+from containai.review.model import Review
+from containai.review.patch import patch_lines, stat_lines, style_of
+from containai.session.reviewing import Subject, find_subject, find_waiting
+from containai.session.state import SessionRecord
+
+_STYLES = {"added": "\x1b[32m", "removed": "\x1b[31m", "place": "\x1b[36m", "head": "\x1b[1m", "warn": "\x1b[33m"}
+_END = "\x1b[0m"
+_MOST_COMMITS = 20
+
+
+def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
+    """Show; 0 whether or not there are triggers."""
+    if args.session is None:
+        if args.web is not None or args.difftool:
+            raise UsageError("which session?", remedy=["containai review", "containai review SESSION --web"])
+        return _list_waiting(args, here, console)
+    subject = find_subject(here.state_dir, args.session)
+    if args.difftool:
+        return _difftool(subject, here)
+    review = subject.review()
+    if args.json:
+        print_json({"session": subject.record.id, **review.as_json()})
+    elif args.web is not None:
+        print(_write_page(subject, review, args.web))
+    else:
+        _page(subject, review, here)
+    return 0
+
+
+def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
+    rows = []
+    for subject in find_waiting(here.state_dir):
+        record = subject.record
+        if args.json:
+            shown = {name: getattr(record, name) for name in ("agent", "branch", "repository", "created")}
+            print_json({"session": record.id, "commits": len(record.commits), **shown})
+        else:
+            row = (
+                record.id,
+                record.agent,
+                record.branch,
+                str(len(record.commits)),
+                record.created[:16].replace("T", " "),
+            )
+            rows.append((*row, record.repository))
+    if rows:
+        header = ("SESSION", "AGENT", "BRANCH", "COMMITS", "BEGAN", "REPOSITORY")
+        print_table(header, [tuple(map(printable, row)) for row in rows])
+    elif not args.json:
+        console.progress("nothing waits for review")
+    return 0
+
+
+def _page(subject: Subject, review: Review, here: Surroundings) -> None:
+    colour = here.colour and sys.stdout.isatty()
+    with open_pager(here, Path(subject.record.repository)) as output, contextlib.suppress(BrokenPipeError):
+        for style, line in _document(subject, review):
+            painted = f"{_STYLES[style]}{line}{_END}" if colour and style else line
+            output.write(painted.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _document(subject: Subject, review: Review) -> Iterator[tuple[str, str]]:
+    """The whole review, as (style, line)."""
+    yield from summary(subject.record, review)
+    yield "", ""
+    for line in stat_lines(subject.git_dir, review.base, review.tip):
+        yield "", line
+    yield "", ""
+    for line in patch_lines(subject.git_dir, review.base, review.tip):
+        yield style_of(line), line
+
+
+def summary(record: SessionRecord, review: Review) -> Iterator[tuple[str, str]]:
+    """What stands before the diff, as (style, line)."""
+    commits, files = len(review.commits), len(review.files)
+    yield (
+        "head",
+        printable(
+            f"{review.branch}: {commits} commit{'s' * (commits != 1)}, {files} file{'s' * (files != 1)}, "
+            f"by {record.agent} in session {record.id}"
+        ),
+    )
+    yield "", ""
+    if review.triggers:
+        yield "warn", f"Before you merge: {len(review.triggers)} that run, obey or hide something"
+        for kind, group in itertools.groupby(review.triggers, key=lambda trigger: (trigger.kind, trigger.why)):
+            yield "", ""
+            yield "warn", f"  {kind[0]}: {kind[1]}"
+            for trigger in group:
+                detail = f"  ({printable(trigger.detail)})" if trigger.detail else ""
+                yield "", f"    {trigger.id}  {printable(trigger.path)}{detail}"
+    else:
+        yield "added", "Nothing in it runs, obeys or hides anything on its own, as far as paths and contents tell"
+    for note in review.notes:
+        yield "warn", f"  note: {printable(note)}"
+    yield "", ""
+    for commit in review.commits[:_MOST_COMMITS]:
+        yield "", printable(f"  {commit.hash[:12]}  {commit.subject}")
+    if commits > _MOST_COMMITS:
+        yield "", f"  ... and {commits - _MOST_COMMITS} more commits"
+    yield "", ""
+    yield "", _next_step(record, review)
+
+
+def _next_step(record: SessionRecord, review: Review) -> str:
+    ids = "".join(f" --acknowledge {trigger.id}" for trigger in review.triggers[:1])
+    more = " ..." if len(review.triggers) > 1 else ""
+    return f"containai merge {record.id}{ids}{more}   |   containai drop {record.id}"
+
+
+def _write_page(subject: Subject, review: Review, wanted: str) -> Path:
+    from containai.review.page import render_page
+
+    place = Path(wanted) if wanted else subject.directory.path / "review.html"
+    patch = patch_lines(subject.git_dir, review.base, review.tip)
+    text = render_page(subject.record.agent, subject.record.id, review, patch)
+    try:
+        if wanted:
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        else:
+            place.unlink(missing_ok=True)
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise ReviewError("the page cannot be written", code="review.page", details=str(error)) from error
+    return place.resolve()
+
+
+def _difftool(subject: Subject, here: Surroundings) -> int:
+    """The user's own tool, as he has configured it for git, file by file."""
+    review_base = subject.review().base
+    command = ["git", "-C", subject.record.repository, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    status = run_in_foreground([*command, "difftool", review_base, subject.tip, "--"], env=here.variables)
+    return 0 if status == 0 else 1

@@ -1,0 +1,119 @@
+"""What a review consists of. PURE data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+LINK, SUBMODULE, EXECUTABLE, REGULAR, ABSENT = "120000", "160000", "100755", "100644", "000000"
+"""Modes of git's tree entries. Source: git-fast-import(1), filemodify."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One path that differs. ``old`` and ``new`` are object names; zeros where there is none.
+
+    Trust: path and content are the agent's making.
+    """
+
+    path: bytes
+    old_mode: str
+    new_mode: str
+    old: str
+    new: str
+
+    @property
+    def status(self) -> str:
+        """``added``, ``removed``, ``changed``, or ``mode`` when only the mode differs."""
+        if self.old_mode == ABSENT:
+            return "added"
+        if self.new_mode == ABSENT:
+            return "removed"
+        return "mode" if self.old == self.new else "changed"
+
+    @property
+    def name(self) -> str:
+        """The path as text that can be printed and put into JSON, the same for the same bytes."""
+        return shown(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A change that runs, obeys or hides something, and therefore has to be acknowledged.
+
+    Attributes:
+        id: Names kind, path and content: when one of them changes, an old acknowledgement no longer holds.
+        detail: What was found there; sanitised.
+    """
+
+    id: str
+    kind: str
+    path: str
+    why: str
+    detail: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """For ``--json``."""
+        return {"id": self.id, "kind": self.kind, "path": self.path, "why": self.why, "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A commit under review; ``subject`` and ``author`` are printable."""
+
+    hash: str
+    subject: str
+    author: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """Everything about a branch that a person should see before the diff.
+
+    Attributes:
+        base: Where the agent started; the diff is from there.
+        tip: The branch's last commit.
+        triggers: What has to be acknowledged, most telling kinds first.
+        notes: What is odd and needs no acknowledgement.
+    """
+
+    branch: str
+    base: str
+    tip: str
+    commits: tuple[Commit, ...]
+    files: tuple[Change, ...]
+    triggers: tuple[Trigger, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``, without the session."""
+        return {
+            "branch": self.branch,
+            "base": self.base,
+            "tip": self.tip,
+            "commits": [commit.hash for commit in self.commits],
+            "files": [{"path": change.name, "status": change.status} for change in self.files],
+            "triggers": [trigger.as_json() for trigger in self.triggers],
+            "notes": list(self.notes),
+        }
+
+
+def build_trigger(kind: str, change: Change, why: str, detail: str = "") -> Trigger:
+    """A trigger for a change; its id follows from kind, path, mode and content."""
+    parts = (kind.encode(), change.path, change.new_mode.encode(), change.new.encode())
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return Trigger(id=digest[:10], kind=kind, path=change.name, why=why, detail=detail)
+
+
+def shown(path: bytes) -> str:
+    """A path as printable text; what cannot be shown appears as an escape."""
+    return "".join(c if c.isprintable() else _escape(c) for c in os.fsdecode(path))
+
+
+def _escape(character: str) -> str:
+    """Source: PEP 383: a byte that is no UTF-8 stands as a lone surrogate."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

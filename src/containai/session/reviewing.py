@@ -1,0 +1,294 @@
+"""What a person decides about a session's work: look at it, merge it, drop it, remove what is left of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from containai.audit.writer import EventLog, Kind
+from containai.errors import ReviewError, StateError
+from containai.host.clock import now_rfc3339
+from containai.review.merge import How, find_target, land, prepare_merge
+from containai.review.model import Review
+from containai.review.read import read_review
+from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.workspace.git import run_git
+from containai.workspace.refs import Branch, is_ancestor, list_branches, names_in_progress, update_refs
+from containai.workspace.scripts import agent_email
+
+_MERGED, _DROPPED = "merged", "dropped"
+_MOST_SUBJECTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A session whose work can be judged, and where its branch stands now."""
+
+    directory: SessionDir
+    record: SessionRecord
+    tip: str
+
+    @property
+    def git_dir(self) -> Path:
+        """The host repository."""
+        return Path(self.record.git_dir)
+
+    def review(self) -> Review:
+        """Read everything that a person should know about it."""
+        return read_review(
+            self.git_dir,
+            branch=self.record.branch,
+            base=self.record.base_commit,
+            tip=self.tip,
+            authors=frozenset({agent_email(self.record.agent)}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What ``merge`` did: ``branch`` went from ``old`` to ``new``."""
+
+    branch: str
+    old: str
+    new: str
+    acknowledged: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"into": self.branch, "old": self.old, "new": self.new, "acknowledged": list(self.acknowledged)}
+
+
+def find_subject(state_dir: Path, wanted: str) -> Subject:
+    """The session named, with its branch.
+
+    Raises:
+        ReviewError: There is nothing of it to judge.
+    """
+    directory = SessionStore(state_dir).find(wanted)
+    record = directory.read()
+    if record.phase in (Phase.CREATING, Phase.RUNNING, Phase.RETURNING):
+        live = directory.is_live
+        raise ReviewError(
+            f"session {record.id} {'still works' if live else 'was interrupted'}",
+            code="review.not-ended",
+            remedy=["containai log --follow"] if live else [f"containai recover {record.id}"],
+        )
+    if not record.commits:
+        kept = record.phase is Phase.UNRETURNED
+        raise ReviewError(
+            f"session {record.id} has {'not returned its work yet' if kept else 'returned no commit'}",
+            code="review.nothing",
+            remedy=[f"containai recover {record.id}"] if kept else [],
+        )
+    branch = _branch(record)
+    if branch is None:
+        verdict = f"; the session was {record.verdict}" if record.verdict else ""
+        raise ReviewError(
+            f"the branch {record.branch} is gone{verdict}",
+            code="review.no-branch",
+            details=f"its last commit was {record.commits[-1]}",
+            remedy=[f"git branch {record.branch} {record.commits[-1][:12]}   # as long as git still has it"],
+        )
+    return Subject(directory=directory, record=record, tip=branch.commit)
+
+
+def find_waiting(state_dir: Path) -> Iterator[Subject]:
+    """Sessions whose work nobody has judged yet, oldest first."""
+    for directory in SessionStore(state_dir).all():
+        record = directory.read()
+        if record.phase not in (Phase.ENDED, Phase.UNRETURNED) or not record.commits or record.verdict:
+            continue
+        if not Path(record.git_dir).is_dir():
+            continue
+        branch = _branch(record)
+        if branch is not None and not _is_in_head(record, branch.commit):
+            yield Subject(directory=directory, record=record, tip=branch.commit)
+
+
+def merge_session(
+    state_dir: Path,
+    wanted: str,
+    *,
+    acknowledged: frozenset[str],
+    how: How,
+    into: str | None,
+    user: Mapping[str, str],
+    attest: Callable[[Subject, Merged], None] | None = None,
+) -> Merged:
+    """Merge a session's branch, once every trigger that it touches has been acknowledged.
+
+    Args:
+        acknowledged: Ids of triggers, or their kinds.
+        into: The branch that receives it; None takes the one checked out in the user's working tree.
+        attest: Called with what was merged, before the session's record says so.
+
+    Raises:
+        ReviewError: It was refused, with the reason; nothing was changed.
+    """
+    subject = find_subject(state_dir, wanted)
+    record = subject.record
+    review = subject.review()
+    _refuse_unknown(acknowledged, review)
+    open_triggers = [t for t in review.triggers if t.id not in acknowledged and t.kind not in acknowledged]
+    if open_triggers:
+        ids = " ".join(trigger.id for trigger in open_triggers)
+        raise ReviewError(
+            f"{len(open_triggers)} of {len(review.triggers)} triggers have not been acknowledged",
+            code="review.unacknowledged",
+            details="\n".join(f"{t.id}  {t.kind:<10}  {t.path}: {t.why}" for t in open_triggers),
+            remedy=[f"containai review {record.id}", f"containai merge {record.id} --acknowledge {ids}"],
+        )
+    with _locked(subject):
+        repository = Path(record.repository)
+        target = find_target(subject.git_dir, repository, into)
+        message = _message(record, review, how)
+        commit = prepare_merge(subject.git_dir, repository, target, review.tip, how, message, user)
+        land(subject.git_dir, target, commit, user)
+        ids_given = tuple(trigger.id for trigger in review.triggers)
+        merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=ids_given)
+        _decide(subject, _MERGED, {"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
+                                   "new": commit, "acknowledged": list(ids_given)})  # fmt: skip
+        if attest is not None:
+            attest(subject, merged)
+    return merged
+
+
+def drop_session(state_dir: Path, wanted: str) -> str:
+    """Decide against a session's work: its branch is archived, never deleted (W5, W7). Returns the archive's name."""
+    subject = find_subject(state_dir, wanted)
+    if subject.record.verdict == _MERGED:
+        raise ReviewError(
+            f"session {subject.record.id} has been merged",
+            code="review.merged",
+            remedy=[f"containai remove {subject.record.id}", "git revert, if you want its changes out again"],
+        )
+    with _locked(subject):
+        archive = _archive(subject)
+        _decide(subject, _DROPPED, {"verdict": "deny", "ref": f"refs/heads/{archive}", "new": subject.tip})
+    return archive
+
+
+def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
+    """Remove a session's record and log; its branch too, unless that holds work that is nowhere else.
+
+    Args:
+        force: Also when work is kept in the session's directory that was never returned.
+
+    Returns:
+        What became of the branch, as a sentence.
+    """
+    directory = SessionStore(state_dir).find(wanted)
+    record = directory.read()
+    if not directory.lock():
+        raise StateError(f"session {record.id} is running", code="state.running")
+    try:
+        interrupted = record.phase not in (Phase.ENDED, Phase.UNRETURNED)
+        if (interrupted or record.phase is Phase.UNRETURNED) and not force:
+            raise ReviewError(
+                f"session {record.id} holds work that was never returned",
+                code="review.unreturned",
+                details=str(directory.workspace),
+                remedy=[f"containai recover {record.id}", f"containai remove {record.id} --force   # throws it away"],
+            )
+        said = _clear_branch(directory, record)
+        directory.remove()
+    finally:
+        directory.unlock()
+    return said
+
+
+def _clear_branch(directory: SessionDir, record: SessionRecord) -> str:
+    branch = _branch(record) if Path(record.git_dir).is_dir() and not record.in_place else None
+    if branch is None:
+        return "no branch of it was left"
+    subject = Subject(directory=directory, record=record, tip=branch.commit)
+    if branch.checked_out or branch.name in names_in_progress(subject.git_dir):
+        return f"{branch.name} stays: it is checked out"
+    if record.verdict == _MERGED or _is_in_head(record, branch.commit) or branch.commit == record.base_commit:
+        contained = run_git(
+            ["for-each-ref", "--count=2", f"--contains={branch.commit}", "--format=%(refname)", "refs/heads"],
+            git_dir=subject.git_dir,
+        ).stdout.split()
+        if len(contained) > 1:
+            command = ("delete", f"refs/heads/{branch.name}", "", branch.commit)
+            if update_refs(subject.git_dir, [command], "containai: session removed") is None:
+                return f"{branch.name} was merged, and is deleted"
+    return f"{branch.name} has work that is in no other branch: kept as {_archive(subject)}"
+
+
+def _refuse_unknown(acknowledged: frozenset[str], review: Review) -> None:
+    known = {t.id for t in review.triggers} | {t.kind for t in review.triggers}
+    unknown = sorted(acknowledged - known)
+    if unknown:
+        raise ReviewError(
+            f"there is no such trigger: {', '.join(unknown)}",
+            code="review.unknown-trigger",
+            details="an id names path and content: it changes when the branch does",
+            remedy=["containai review SESSION"],
+        )
+
+
+def _message(record: SessionRecord, review: Review, how: How) -> str:
+    count = len(review.commits)
+    if how is How.SQUASH:
+        only = review.commits[0].subject if count == 1 else f"Work of {record.agent}: {count} commits"
+        body = "" if count == 1 else "\n".join(f"* {c.subject}" for c in review.commits[:_MOST_SUBJECTS])
+        more = f"\n* and {count - _MOST_SUBJECTS} more" if count > _MOST_SUBJECTS else ""
+        text = f"{only}\n\n{body}{more}"
+    else:
+        text = f"Merge branch '{record.branch}'"
+    return f"{text.strip()}\n\nContainai-Session: {record.id}\n"
+
+
+def _archive(subject: Subject) -> str:
+    """Give the branch the name of an archive, in one transaction."""
+    name, git_dir = subject.record.branch, subject.git_dir
+    branch = _branch(subject.record)
+    if branch is not None and (branch.checked_out or name in names_in_progress(git_dir)):
+        raise ReviewError(
+            f"{name} is checked out in a working tree",
+            code="review.checked-out",
+            remedy=["git worktree list", "switch that working tree to another branch"],
+        )
+    archive = f"{name}-archived-{now_rfc3339().replace('-', '').replace(':', '').replace('.', '')}"
+    commands = [
+        ("create", f"refs/heads/{archive}", subject.tip, ""),
+        ("delete", f"refs/heads/{name}", "", subject.tip),
+    ]
+    refused = update_refs(git_dir, commands, "containai: archived")
+    if refused is not None:
+        raise refused.error
+    return archive
+
+
+@contextmanager
+def _locked(subject: Subject) -> Iterator[None]:
+    if not subject.directory.lock():
+        raise StateError(f"session {subject.record.id} is in use", code="state.running")
+    try:
+        yield
+    finally:
+        subject.directory.unlock()
+
+
+def _decide(subject: Subject, verdict: str, fields: Mapping[str, Any]) -> None:
+    """Onto the record and the session's log."""
+    log = EventLog(subject.directory.events_path, subject.record.id)
+    try:
+        log.append(Kind.GIT, verdict, **fields)
+    finally:
+        log.close()
+    subject.directory.update(verdict=verdict)
+
+
+def _branch(record: SessionRecord) -> Branch | None:
+    listed = list_branches(Path(record.git_dir), record.branch)
+    return next((branch for branch in listed if branch.name == record.branch), None)
+
+
+def _is_in_head(record: SessionRecord, commit: str) -> bool:
+    """Whether the user has merged it himself, into what the repository's own HEAD names."""
+    return not record.in_place and is_ancestor(Path(record.git_dir), commit, "HEAD")
