@@ -77,6 +77,8 @@ def test_the_message_is_a_summary_with_the_session(session: Session) -> None:
     assert "    A new.txt" in message
     trailers = git(session.host, "log", "-1", "--format=%(trailers:key=Containai-Session,valueonly)", home.new)
     assert trailers.strip() == "0123456789ab"
+    trailers = git(session.host, "log", "-1", "--format=%(trailers:key=Containai-Config,valueonly)", home.new)
+    assert trailers.strip() == "c" * 64
 
 
 @pytest.mark.parametrize(
@@ -340,6 +342,8 @@ def test_pushed_from_another_clone_and_left_here(session: Session) -> None:
     assert {"from elsewhere", "Add left.txt"} <= set(home.history())
     assert home.read("left.txt") == "left"
     assert "pushed from elsewhere" in home.said()
+    joined = git(session.host, "log", "-1", "--format=%(trailers:only)", home.new).splitlines()
+    assert joined == ["Containai-Session: 0123456789ab", "Containai-Config: " + "c" * 64]
 
 
 def test_pulled_in_between(session: Session) -> None:

@@ -1,6 +1,6 @@
 # Inside a fresh container, after the agent's: commit what is left in the workspace and push it to the host.
 #
-#   finish.sh URL BRANCH BASE SESSION NAME EMAIL DIRECTORY
+#   finish.sh URL BRANCH BASE SESSION CONFIG NAME EMAIL DIRECTORY
 #
 # The workspace is the agent's making and may be hostile or broken. Its git configuration, hooks, filters, and state
 # files are never used: git works with a directory of our own ($own), which borrows the workspace's objects and refs.
@@ -17,7 +17,7 @@
 #   containai-finish note TEXT          something the user should know
 #   containai-finish failed TEXT        nothing could be pushed
 set -u
-url=$1 branch=$2 base=$3 session=$4 name=$5 email=$6 directory=$7
+url=$1 branch=$2 base=$3 session=$4 config=$5 name=$6 email=$7 directory=$8
 
 cd -- "$directory" || exit 1
 top=$(pwd -P)
@@ -244,8 +244,14 @@ write_message() {
     {
         printf '%s %s\n\nLeft in the working tree when the session ended:\n\n' "$verb" "$what"
         cat "$own/list"
-        printf '\nContainai-Session: %s\n' "$session"
+        trailers
     } >"$own/message"
+}
+
+# What stands at the end of every message of ours. A session of an earlier version has no digest of its configuration.
+trailers() {
+    printf '\nContainai-Session: %s\n' "$session"
+    [ -z "$config" ] || printf 'Containai-Config: %s\n' "$config"
 }
 
 # commit PARENT ...: what is staged, as it differs from the first parent; sets result.
@@ -291,7 +297,10 @@ deliver() {
         return
     fi
     note "commits were pushed from elsewhere: the last commit joins both, its content is what was on disk"
-    result=$(printf 'Join what was pushed with what was on disk\n\nContainai-Session: %s\n' "$session" |
+    result=$({
+        printf 'Join what was pushed with what was on disk\n'
+        trailers
+    } |
         git commit-tree "$result^{tree}" -p "$remote" -p "$result") && push
 }
 

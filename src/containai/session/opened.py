@@ -92,6 +92,7 @@ def _record(plan: SessionPlan) -> SessionRecord:
         agent_uid=plan.identity.agent_uid,
         agent_gid=plan.identity.agent_gid,
         push=plan.push,
+        config_sha256=plan.plan_sha256,
     )
 
 

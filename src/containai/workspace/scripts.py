@@ -60,11 +60,12 @@ def finish_command(
     branch: str,
     agent: str,
     session_id: str,
+    config_sha256: str,
     url: str = RETURN_URL,
     directory: PurePosixPath = WORKSPACE,
 ) -> tuple[str, ...]:
     """Commit what is left in ``directory`` and push it to ``branch`` at ``url``."""
-    arguments = (url, branch, source.base_commit, session_id, agent, agent_email(agent), str(directory))
+    arguments = (url, branch, source.base_commit, session_id, config_sha256, agent, agent_email(agent), str(directory))
     return _command("finish.sh", *arguments)
 
 
