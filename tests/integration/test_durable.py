@@ -33,7 +33,20 @@ def _steps(trace: Path) -> list[tuple[str, str]]:
 
 def _traced(tmp_path: Path, code: str) -> list[tuple[str, str]]:
     trace = tmp_path / "trace"
-    argv = ["strace", "-f", "-y", "-s", "4096", "-e", f"trace={_CALLS}", "-o", trace, sys.executable, "-c", code]
+    argv: list[str | Path] = [
+        "strace",
+        "-f",
+        "-y",
+        "-s",
+        "4096",
+        "-e",
+        f"trace={_CALLS}",
+        "-o",
+        trace,
+        sys.executable,
+        "-c",
+        code,
+    ]
     environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(tmp_path)}
     done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
@@ -43,6 +56,7 @@ def _traced(tmp_path: Path, code: str) -> list[tuple[str, str]]:
 def test_a_branch_has_its_content_on_the_disk_before_its_name(tmp_path: Path) -> None:
     host = make_repository(tmp_path / "host")
     new = commit(host, "next", n__txt="n\n")
+    git(host, "config", "core.fsync", "none")  # the repository's own choice, for commits that can be made again
     code = f"""
 from pathlib import Path
 from containai.workspace.refs import create_ref
@@ -79,6 +93,7 @@ def test_returned_objects_are_on_the_disk_before_the_branch_that_names_them(tmp_
         session.finish()
         session.server.stop()
         source = session.source
+        git(session.host, "config", "core.fsync", "none")
         code = f"""
 from pathlib import Path
 from containai.git_return.apply import apply_return
