@@ -210,7 +210,7 @@ embed() {
 # --- the commit ------------------------------------------------------------------------------------------------------
 
 # Reads $own/changes and writes $own/message: a factual summary. Sets count. Names that git has to quote stay quoted: no
-# byte of a file name reaches the message but printable ASCII.
+# byte of a file name reaches the message but printable ASCII. A message of the agent's takes the summary's place.
 write_message() {
     count=0 more=0 adds=0 removes=0 only=
     : >"$own/list"
@@ -242,10 +242,21 @@ write_message() {
         [ ${#what} -le 60 ] || what='1 file'
     fi
     {
-        printf '%s %s\n\nLeft in the working tree when the session ended:\n\n' "$verb" "$what"
-        cat "$own/list"
+        if offered; then
+            cat "$own/offered"
+        else
+            printf '%s %s\n\nLeft in the working tree when the session ended:\n\n' "$verb" "$what"
+            cat "$own/list"
+        fi
         trailers
     } >"$own/message"
+}
+
+# The message that the agent offers, cleaned (message.sh), into $own/offered. $CONTAINAI_COMMIT_MESSAGE tells it where.
+offered() {
+    [ -d .git ] && ! [ -L .git ] || return 1
+    [ -f .git/CONTAINAI_COMMIT_MESSAGE ] && ! [ -L .git/CONTAINAI_COMMIT_MESSAGE ] || return 1
+    clean_message <.git/CONTAINAI_COMMIT_MESSAGE >"$own/offered" 2>/dev/null && [ -s "$own/offered" ]
 }
 
 # What stands at the end of every message of ours. A session of an earlier version has no digest of its configuration.

@@ -82,6 +82,7 @@ def _finish(
         agent=plan.agent,
         session_id=plan.session_id,
         config_sha256=config_sha256,
+        author=plan.author,
     )
     spec = render_housekeeping(plan, "finish", command)
     chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1)

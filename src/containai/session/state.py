@@ -61,6 +61,7 @@ class SessionRecord:
     agent_gid: int
     push: bool = True
     config_sha256: str = ""
+    author: tuple[str, str] | None = None
     exit_code: int | None = None
     commits: tuple[str, ...] = ()
     note: str = ""
@@ -139,7 +140,9 @@ class SessionDir:
         """
         try:
             data: dict[str, Any] = json.loads(self.record_path.read_text())
-            return SessionRecord(**(data | {"phase": Phase(data["phase"]), "commits": tuple(data["commits"])}))
+            author = tuple(data["author"]) if data.get("author") else None
+            data |= {"phase": Phase(data["phase"]), "commits": tuple(data["commits"]), "author": author}
+            return SessionRecord(**data)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise StateError(
                 "the session record cannot be read", code="state.record", details=f"{self.path}: {error}"
