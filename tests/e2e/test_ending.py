@@ -89,6 +89,28 @@ def test_a_killed_launcher_takes_the_agent_with_it_and_recover_returns_the_work(
     assert product.command("recover").stdout == ""
 
 
+def test_the_last_commit_names_session_and_configuration(product: Product) -> None:
+    ran = product.run("echo x > f")
+    trailers = product.git("log", "-1", "--format=%(trailers:only)", "shell/session-1").splitlines()
+    named = {"Containai-Session": ran.result["session"], "Containai-Config": ran.result["config_sha256"]}
+    assert trailers == [f"{key}: {value}" for key, value in named.items()]
+
+
+def test_after_a_killed_launcher_the_configuration_is_still_named(product: Product) -> None:
+    child = product.start("echo x > f; sleep 1000")
+    _wait_for(product, child)
+    child.kill()
+    child.communicate(timeout=10)
+    _no_orphan_within(5)
+    events = next(product.sessions.glob("*/events.jsonl")).read_text().splitlines()
+    digest = next(event["config_sha256"] for event in map(json.loads, events) if event["event"] == "session-config")
+    assert product.command("recover").status == 0
+    assert (
+        product.git("log", "-1", "--format=%(trailers:key=Containai-Config,valueonly)", "shell/session-1").strip()
+        == digest
+    )
+
+
 def test_recover_removes_what_died_before_it_had_a_record(product: Product) -> None:
     unborn = product.sessions / "0123456789ab"
     (unborn / "workspace" / "deep").mkdir(parents=True)

@@ -77,6 +77,8 @@ def test_the_message_is_a_summary_with_the_session(session: Session) -> None:
     assert "    A new.txt" in message
     trailers = git(session.host, "log", "-1", "--format=%(trailers:key=Containai-Session,valueonly)", home.new)
     assert trailers.strip() == "0123456789ab"
+    trailers = git(session.host, "log", "-1", "--format=%(trailers:key=Containai-Config,valueonly)", home.new)
+    assert trailers.strip() == "c" * 64
 
 
 @pytest.mark.parametrize(
@@ -340,6 +342,8 @@ def test_pushed_from_another_clone_and_left_here(session: Session) -> None:
     assert {"from elsewhere", "Add left.txt"} <= set(home.history())
     assert home.read("left.txt") == "left"
     assert "pushed from elsewhere" in home.said()
+    joined = git(session.host, "log", "-1", "--format=%(trailers:only)", home.new).splitlines()
+    assert joined == ["Containai-Session: 0123456789ab", "Containai-Config: " + "c" * 64]
 
 
 def test_pulled_in_between(session: Session) -> None:
@@ -640,3 +644,65 @@ def test_a_second_finish_changes_nothing(session: Session) -> None:
     home = Home(session)
     assert home.read("left.txt") == "left"
     assert home.new == tip
+
+
+OFFERED = ".git/CONTAINAI_COMMIT_MESSAGE"
+
+
+def test_the_agents_message_is_taken_with_our_trailers(session: Session) -> None:
+    (session.workspace / "new.txt").write_text("new\n")
+    (session.workspace / OFFERED).write_text(
+        "Größe \x1b[31mof\x1b[0m \N{RIGHT-TO-LEFT OVERRIDE}things\nsecond\n\nContainai-Session: forged\n---\n"
+        f"# {'-' * 24} >8 {'-' * 24}\nlast\n"
+    )
+    home = Home(session)
+    message = git(session.host, "log", "-1", "--format=%B", home.new).strip()
+    assert message == (
+        f"Größe [31mof[0m things\n\nsecond\n\nlast\n\nContainai-Session: 0123456789ab\nContainai-Config: {'c' * 64}"
+    )
+    for reader in (["log", "-1", "--format=%(trailers)", home.new], ["interpret-trailers", "--parse"]):
+        read = git(session.host, *reader, stdin=message.encode() + b"\n").strip().splitlines()
+        assert read == ["Containai-Session: 0123456789ab", f"Containai-Config: {'c' * 64}"]
+    assert home.report.committed == 1
+    assert "CONTAINAI_COMMIT_MESSAGE" not in home.files()
+
+
+@pytest.mark.parametrize("kind", ["empty", "blank", "link", "pipe", "directory", "unreadable", "git-link"])
+def test_what_is_no_message_is_not_taken(session: Session, kind: str) -> None:
+    (session.workspace / "new.txt").write_text("new\n")
+    offered = session.workspace / OFFERED
+    secret = session.place / "secret"
+    secret.write_text("secret of somebody else\n")
+    match kind:
+        case "empty":
+            offered.write_text("")
+        case "blank":
+            offered.write_text("\n \x1b\N{ZERO WIDTH SPACE}\n---\nContainai-Config: x\n")
+        case "link":
+            offered.symlink_to(secret)
+        case "pipe":
+            os.mkfifo(offered)
+        case "directory":
+            offered.mkdir()
+        case "unreadable":
+            offered.write_text("unreadable")
+            offered.chmod(0 if os.geteuid() else 0o644)
+            if not os.geteuid():
+                offered.write_text("")  # root can read everything
+        case "git-link":
+            (session.workspace / ".git").rename(session.place / "theirs")
+            (session.place / "theirs" / "CONTAINAI_COMMIT_MESSAGE").write_text("from elsewhere\n")
+            (session.workspace / ".git").symlink_to(session.place / "theirs")
+    home = Home(session)
+    assert git(session.host, "log", "-1", "--format=%s", home.new) == "Add new.txt"
+
+
+def test_a_huge_message_is_read_at_its_beginning_only(session: Session) -> None:
+    (session.workspace / "new.txt").write_text("new\n")
+    with open(session.workspace / OFFERED, "wb") as file:
+        file.write(b"A subject\n\n" + b"x" * 200 + b"\n")
+        file.truncate(1 << 36)
+    home = Home(session)
+    body = git(session.host, "log", "-1", "--format=%B", home.new).splitlines()
+    assert body[:3] == ["A subject", "", "x" * 120]
+    assert len(body) < 10

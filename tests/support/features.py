@@ -62,6 +62,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "npm-registry": lambda: _runs("npm", "ping", timeout_s=30),
     "root": lambda: os.geteuid() == 0,
     "squid": lambda: any(Path(p).exists() for p in ("/usr/sbin/squid", "/usr/bin/squid")),
+    "strace": lambda: _runs("strace", "-f", "-e", "trace=fsync", "true"),
     "systemd": lambda: Path("/run/systemd/system").is_dir(),
     "user-namespaces": lambda: _runs(
         "unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "t", "/mnt"

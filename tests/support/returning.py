@@ -71,6 +71,7 @@ class Session:
             branch=self.branch,
             agent="claude",
             session_id="0123456789ab",
+            config_sha256="c" * 64,
             url=self.url,
             directory=PurePosixPath(self.workspace),
         )

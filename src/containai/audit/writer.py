@@ -71,6 +71,18 @@ class EventLog:
                 raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
             self._seq, self._prev = self._seq + 1, digest
 
+    def sync(self) -> None:
+        """Make every event so far durable.
+
+        Raises:
+            AuditError: The disk refused; the session must not go on (A4).
+        """
+        with self._lock:
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                raise AuditError("the event log cannot be written", details=f"{self.path}: {error}") from error
+
     def close(self) -> None:
         """Make the log durable and close it. Idempotent."""
         with self._lock:

@@ -1,6 +1,6 @@
 # Inside a fresh container, after the agent's: commit what is left in the workspace and push it to the host.
 #
-#   finish.sh URL BRANCH BASE SESSION NAME EMAIL DIRECTORY
+#   finish.sh URL BRANCH BASE SESSION CONFIG NAME EMAIL DIRECTORY
 #
 # The workspace is the agent's making and may be hostile or broken. Its git configuration, hooks, filters, and state
 # files are never used: git works with a directory of our own ($own), which borrows the workspace's objects and refs.
@@ -17,7 +17,7 @@
 #   containai-finish note TEXT          something the user should know
 #   containai-finish failed TEXT        nothing could be pushed
 set -u
-url=$1 branch=$2 base=$3 session=$4 name=$5 email=$6 directory=$7
+url=$1 branch=$2 base=$3 session=$4 config=$5 name=$6 email=$7 directory=$8
 
 cd -- "$directory" || exit 1
 top=$(pwd -P)
@@ -210,7 +210,7 @@ embed() {
 # --- the commit ------------------------------------------------------------------------------------------------------
 
 # Reads $own/changes and writes $own/message: a factual summary. Sets count. Names that git has to quote stay quoted: no
-# byte of a file name reaches the message but printable ASCII.
+# byte of a file name reaches the message but printable ASCII. A message of the agent's takes the summary's place.
 write_message() {
     count=0 more=0 adds=0 removes=0 only=
     : >"$own/list"
@@ -242,10 +242,27 @@ write_message() {
         [ ${#what} -le 60 ] || what='1 file'
     fi
     {
-        printf '%s %s\n\nLeft in the working tree when the session ended:\n\n' "$verb" "$what"
-        cat "$own/list"
-        printf '\nContainai-Session: %s\n' "$session"
+        if offered; then
+            cat "$own/offered"
+        else
+            printf '%s %s\n\nLeft in the working tree when the session ended:\n\n' "$verb" "$what"
+            cat "$own/list"
+        fi
+        trailers
     } >"$own/message"
+}
+
+# The message that the agent offers, cleaned (message.sh), into $own/offered. $CONTAINAI_COMMIT_MESSAGE tells it where.
+offered() {
+    [ -d .git ] && ! [ -L .git ] || return 1
+    [ -f .git/CONTAINAI_COMMIT_MESSAGE ] && ! [ -L .git/CONTAINAI_COMMIT_MESSAGE ] || return 1
+    clean_message <.git/CONTAINAI_COMMIT_MESSAGE >"$own/offered" 2>/dev/null && [ -s "$own/offered" ]
+}
+
+# What stands at the end of every message of ours. A session of an earlier version has no digest of its configuration.
+trailers() {
+    printf '\nContainai-Session: %s\n' "$session"
+    [ -z "$config" ] || printf 'Containai-Config: %s\n' "$config"
 }
 
 # commit PARENT ...: what is staged, as it differs from the first parent; sets result.
@@ -291,7 +308,10 @@ deliver() {
         return
     fi
     note "commits were pushed from elsewhere: the last commit joins both, its content is what was on disk"
-    result=$(printf 'Join what was pushed with what was on disk\n\nContainai-Session: %s\n' "$session" |
+    result=$({
+        printf 'Join what was pushed with what was on disk\n'
+        trailers
+    } |
         git commit-tree "$result^{tree}" -p "$remote" -p "$result") && push
 }
 

@@ -21,7 +21,15 @@ from containai.git_return.quarantine import MAX_OBJECTS, MAX_TOTAL_BYTES, Quaran
 from containai.host.clock import monotonic_s
 from containai.plan.model import Source
 from containai.workspace.git import Child, await_exit, end_group, run_git, spawn_git
-from containai.workspace.refs import Branch, create_ref, is_ancestor, list_branches, names_in_progress, update_refs
+from containai.workspace.refs import (
+    DURABLE,
+    Branch,
+    create_ref,
+    is_ancestor,
+    list_branches,
+    names_in_progress,
+    update_refs,
+)
 
 MAX_PATH_BYTES = 3800
 """Longest path in a returned commit; PATH_MAX less room for the directory that it is checked out in."""
@@ -135,7 +143,7 @@ def _transfer(source: Source, quarantine: Quarantine, tip: str, base: str) -> No
         writable = -1
         # Source: git-index-pack(1): --strict dies on broken objects and links, and on names that are twins of .git
         # on other file systems (fsck's warnings count as errors here).
-        index = ["index-pack", "--stdin", "--strict", f"--max-input-size={MAX_TOTAL_BYTES}"]
+        index = [*DURABLE, "index-pack", "--stdin", "--strict", f"--max-input-size={MAX_TOTAL_BYTES}"]
         children.append(spawn_git(index, git_dir=source.git_dir, stdin=readable, stdout=null, stderr=said))
         os.close(readable)
         readable = -1

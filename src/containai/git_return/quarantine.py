@@ -38,6 +38,8 @@ _CONFIG = """\
 	logAllRefUpdates = true
 	protectHFS = true
 	protectNTFS = true
+	# A push is acknowledged when its pack and then its ref are on the disk.
+	fsync = committed,reference
 	# Borrowed objects must not make the host's other refs known (".have" lines). Source: git-config(1).
 	alternateRefsCommand = true
 	hooksPath = /dev/null

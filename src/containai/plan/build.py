@@ -11,6 +11,7 @@ from containai.host.layout import HostLayout
 from containai.plan.filesystem import account_files, plan_mounts
 from containai.plan.model import (
     AGENT_USER,
+    COMMIT_MESSAGE,
     HOME,
     PROXY_PORT,
     WORKSPACE,
@@ -68,6 +69,7 @@ def build_plan(
         policy=policy,
         push=request.push,
         timeout_s=narrowed.timeout_s,
+        author=narrowed.author,
     )
 
 
@@ -100,6 +102,7 @@ def _environment(
         "TERM": terminal_type or "dumb",
         "CONTAINAI_SESSION": session_id,
         "CONTAINAI_BRANCH": branch,
+        "CONTAINAI_COMMIT_MESSAGE": str(COMMIT_MESSAGE),
     }
     if policy.network.mode is not NetworkMode.NONE:
         proxy = f"http://127.0.0.1:{PROXY_PORT}"

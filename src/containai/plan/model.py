@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from containai.policy.digest import sha256_of
-from containai.policy.model import Policy
+from containai.policy.model import Author, Policy
 
 AGENT_UID = 1000  # Source: I1
 AGENT_USER = "agentuser"
@@ -21,6 +21,7 @@ PROXY_PORT = 3128
 RETURN_PORT = 9418
 RETURN_URL = f"git://127.0.0.1:{RETURN_PORT}/return.git"
 REMOTE_NAME = "local"
+COMMIT_MESSAGE = WORKSPACE / ".git" / "CONTAINAI_COMMIT_MESSAGE"  # data/finish.sh reads it
 
 
 class MountKind(Enum):
@@ -130,6 +131,7 @@ class SessionPlan:
     policy: Policy
     push: bool = True
     timeout_s: float | None = None
+    author: Author | None = None
 
     @property
     def policy_sha256(self) -> str:

@@ -8,12 +8,14 @@ Two files have the same form and different rights:
     [network]       mode = "squid"|"restricted"|"none"    domains = ["api.example.org", "*.example.org"]
     [limits]        cpus = 2    memory = "4g"    pids = 1024    timeout_s = 3600
     [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"
+    [commit]        author = "Name <name@example.org>"
     [mcp_servers.NAME]   command, args, env, cwd   or   url, bearer_token_env_var
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from typing import Any, TypeVar
 from containai.errors import PolicyError
 from containai.policy.domains import parse_patterns
 from containai.policy.mcp import McpServer, parse_mcp_servers
-from containai.policy.model import PIDS_MAX, CredentialMode, NetworkMode
+from containai.policy.model import PIDS_MAX, Author, CredentialMode, NetworkMode
 from containai.policy.sizes import MAX_CPUS, MIN_CPUS, MIN_PIDS, parse_cpus, parse_size
 from containai.policy.tables import Origin, Table
 
@@ -34,8 +36,14 @@ MAX_FILE_BYTES = 256 * 1024
 MAX_TIMEOUT_S = 366 * 24 * 3600.0
 ENGINES = ("auto", "embedded", "docker", "kubernetes")
 
+# Git takes these characters off both ends of a name or address: what is stored would not be what was written.
+_CRUD = r"\s.,:;<>\"\\'"
+_AUTHOR = re.compile(
+    rf"(?=.{{1,200}}\Z)((?![{_CRUD}])[^<>]*[^{_CRUD}]) <((?![{_CRUD}])[!-;=?-~]+@[!-;=?-~]*[^{_CRUD}])>"
+)
+
 _REPOSITORY_TABLES = ("network", "limits", "mcp_servers")
-_USER_TABLES = (*_REPOSITORY_TABLES, "session")
+_USER_TABLES = (*_REPOSITORY_TABLES, "session", "commit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,7 @@ class Config:
     timeout_s: float | None = None
     credentials: CredentialMode | None = None
     engine: str | None = None
+    author: Author | None = None
     mcp_servers: tuple[McpServer, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -124,6 +133,8 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
     network.only("mode", "domains")
     limits.only("cpus", "memory", "pids", "timeout_s")
     session.only("credentials", "engine")
+    commit = root.table("commit")
+    commit.only("author")
     servers = parse_mcp_servers(root.table("mcp_servers"))
     return Config(
         origin=origin.name,
@@ -135,9 +146,21 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
         timeout_s=limits.number("timeout_s", 1.0, MAX_TIMEOUT_S),
         credentials=session.choice("credentials", CredentialMode),
         engine=session.one_of("engine", ENGINES),
+        author=_author(commit),
         mcp_servers=servers,
         notes=_notes(servers, origin.name),
     )
+
+
+def _author(table: Table) -> Author | None:
+    """``Name <email>``, in a form that git stores as it is. Source: git-commit-tree(1), Commit Information."""
+    value = table.string("author")
+    if value is None:
+        return None
+    found = _AUTHOR.fullmatch(value)
+    if found is None or not value.isprintable() or not any(map(str.isalnum, found[1])):
+        table.refuse("author", '"Name <name@example.org>": a printable name, an ASCII address, 200 characters in all')
+    return Author(name=found[1], email=found[2])
 
 
 def _decode(content: bytes, origin: str) -> Mapping[str, Any]:

@@ -49,6 +49,14 @@ class ExecPolicy(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who stands in the commits of a session, where the user chose it."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalService:
     """One TCP service on the host's loopback that the user granted with ``--allow-local``."""
 

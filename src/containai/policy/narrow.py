@@ -19,6 +19,7 @@ from containai.policy.domains import covers, intersect_all
 from containai.policy.load import Config
 from containai.policy.model import (
     DEFAULT_DOMAINS,
+    Author,
     CredentialMode,
     ExecPolicy,
     Limits,
@@ -54,12 +55,14 @@ class Narrowed:
 
     Attributes:
         engine: The engine that the user's file names, ``auto`` otherwise.
+        author: Who stands in the commits, by the user's file alone; None for the agent itself.
         notes: For the user to read: what was narrowed to nothing, or has no effect yet.
     """
 
     policy: Policy
     timeout_s: float | None
     engine: str
+    author: Author | None
     notes: tuple[str, ...]
 
 
@@ -88,6 +91,7 @@ def narrow(user: Config, repository: Config, flags: Flags, *, api_hosts: tuple[s
         policy=policy,
         timeout_s=_timeout(user.timeout_s, timeout_s, repository),
         engine=user.engine or "auto",
+        author=user.author,
         notes=(*user.notes, *repository.notes, *notes),
     )
 

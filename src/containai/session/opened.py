@@ -92,6 +92,8 @@ def _record(plan: SessionPlan) -> SessionRecord:
         agent_uid=plan.identity.agent_uid,
         agent_gid=plan.identity.agent_gid,
         push=plan.push,
+        config_sha256=plan.plan_sha256,
+        author=(plan.author.name, plan.author.email) if plan.author else None,
     )
 
 

@@ -17,7 +17,7 @@ from containai.host import cgroups
 from containai.host.layout import read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED, account_files, plan_mounts
 from containai.plan.model import Identity, SessionPlan, Source
-from containai.policy.model import Limits, Policy
+from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
 from containai.session.decide import embedded_tools, look_at_host
@@ -132,4 +132,5 @@ def _housekeeping_plan(directory: SessionDir, record: SessionRecord, source: Sou
         files=account_files(),
         identity=identity,
         policy=Policy(limits=limits),
+        author=Author(name=record.author[0], email=record.author[1]) if record.author else None,
     )

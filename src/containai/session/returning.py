@@ -49,9 +49,10 @@ def bring_home(
     Idempotent: after an interruption it can simply be called again. A first request to end is let pass,
     a second one keeps the work in the session.
     """
-    directory.update(phase=Phase.RETURNING)
+    record = directory.update(phase=Phase.RETURNING)
     try:
-        finished = _finish(engine, plan, quarantine, log, signals)
+        # The record's digest, not the plan's: recover has made a plan of its own.
+        finished = _finish(engine, plan, record.config_sha256, quarantine, log, signals)
         brought = _apply(plan, quarantine, log, finished) if plan.push else _keep(plan, finished)
     except ContainaiError as error:
         brought = Brought(branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True)
@@ -63,13 +64,26 @@ def bring_home(
         pushed=brought.pushed,
         problem=brought.problem,
     )
+    log.sync()  # before it is announced, and before the workspace goes
     return brought
 
 
 def _finish(
-    engine: EmbeddedEngine, plan: SessionPlan, quarantine: Quarantine, log: EventLog, signals: EndingSignals | None
+    engine: EmbeddedEngine,
+    plan: SessionPlan,
+    config_sha256: str,
+    quarantine: Quarantine,
+    log: EventLog,
+    signals: EndingSignals | None,
 ) -> FinishReport:
-    command = finish_command(source=plan.source, branch=plan.branch, agent=plan.agent, session_id=plan.session_id)
+    command = finish_command(
+        source=plan.source,
+        branch=plan.branch,
+        agent=plan.agent,
+        session_id=plan.session_id,
+        config_sha256=config_sha256,
+        author=plan.author,
+    )
     spec = render_housekeeping(plan, "finish", command)
     chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1)
     report = parse_finish_output(chore.output)

@@ -60,6 +60,8 @@ class SessionRecord:
     agent_uid: int
     agent_gid: int
     push: bool = True
+    config_sha256: str = ""
+    author: tuple[str, str] | None = None
     exit_code: int | None = None
     commits: tuple[str, ...] = ()
     note: str = ""
@@ -106,7 +108,11 @@ class SessionDir:
         return False
 
     def write(self, record: SessionRecord) -> None:
-        """Replace the record, atomically."""
+        """Replace the record, atomically; from the return on also durably.
+
+        While the session is made a loss of power may still lose its record (``make_durable`` ends that): an fsync of
+        the directory would be waited for by every launch.
+        """
         data = asdict(record) | {"phase": record.phase.value}
         temporary = self.record_path.with_suffix(".new")
         try:
@@ -115,6 +121,16 @@ class SessionDir:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.record_path)
+            if record.phase not in (Phase.CREATING, Phase.RUNNING):
+                _sync_directory(self.path)
+        except OSError as error:
+            raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
+
+    def make_durable(self) -> None:
+        """Make sure that a loss of power leaves the session and its record: without one ``recover`` removes it."""
+        try:
+            for path in (self.path, self.path.parent):
+                _sync_directory(path)
         except OSError as error:
             raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
 
@@ -126,7 +142,9 @@ class SessionDir:
         """
         try:
             data: dict[str, Any] = json.loads(self.record_path.read_text())
-            return SessionRecord(**(data | {"phase": Phase(data["phase"]), "commits": tuple(data["commits"])}))
+            author = tuple(data["author"]) if data.get("author") else None
+            data |= {"phase": Phase(data["phase"]), "commits": tuple(data["commits"]), "author": author}
+            return SessionRecord(**data)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise StateError(
                 "the session record cannot be read", code="state.record", details=f"{self.path}: {error}"
@@ -235,6 +253,15 @@ def _make_directory(path: Path, mode: int) -> None:
     if not path.is_dir():
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         path.chmod(mode)
+
+
+def _sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory durable. Source: fsync(2), "Calling fsync() does not ..."."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _private(path: str, flags: int) -> int:

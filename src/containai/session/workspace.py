@@ -31,9 +31,10 @@ def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: End
         source=plan.source,
         branch=plan.branch,
         agent=plan.agent,
+        author=plan.author,
         owner=(plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None,
     )
-    command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent)
+    command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent, author=plan.author)
     spec = render_housekeeping(plan, "prepare", command)
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
     if chore.status != 0:

@@ -15,6 +15,13 @@ _FORMAT = "%(refname)%00%(objectname)%00%(symref)%00%(if)%(worktreepath)%(then)1
 # Messages of git's ref code that a competing process causes; they pass.
 _PASSING = ("reference already exists", "File exists", "but expected", "unable to resolve reference")
 
+DURABLE = ("-c", "core.fsync=committed,reference")
+"""Objects and refs are on the disk before they have their names, whatever the repository's configuration says.
+
+Else a loss of power can leave a ref without content, which makes the whole repository fail its checks.
+Source: git-config(1), core.fsync.
+"""
+
 _UNWRITABLE = (
     *("Permission denied", "not permitted", "Read-only", "No space left", "Disk quota"),
     *("unable to create directory", "couldn't write"),
@@ -81,7 +88,7 @@ def update_refs(git_dir: Path, commands: Sequence[tuple[str, str, str, str]], re
         reason: For the reflog.
     """
     stdin = b"".join(_command(*command) for command in commands)
-    done = run_git(["update-ref", "--no-deref", "-m", reason, "-z", "--stdin"], git_dir=git_dir, stdin=stdin)
+    done = run_git([*DURABLE, "update-ref", "--no-deref", "-m", reason, "-z", "--stdin"], git_dir=git_dir, stdin=stdin)
     if done.status == 0:
         return None
     return Refused(error=_refused(git_dir, done.said), retry=any(sign in done.said for sign in _PASSING))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.plan.model import RETURN_URL, WORKSPACE, Source
+from containai.policy.model import Author
 
 _DATA = Path(__file__).parent.parent / "data"
 _PREFIX = "containai-finish "
@@ -42,16 +43,23 @@ def agent_email(agent: str) -> str:
     return f"{agent}@containai.invalid"
 
 
+def commit_identity(agent: str, author: Author | None) -> tuple[str, str]:
+    """Name and address in the commits: what the user chose, else the agent's."""
+    return (author.name, author.email) if author else (agent, agent_email(agent))
+
+
 def prepare_command(
     *,
     source: Source,
     branch: str,
     agent: str,
+    author: Author | None = None,
     url: str = RETURN_URL,
     directory: PurePosixPath = WORKSPACE,
 ) -> tuple[str, ...]:
     """Clone ``branch`` from ``url`` into the empty ``directory``, ready for the agent to commit and push."""
-    return _command("prepare.sh", url, branch, str(source.depth), agent, agent_email(agent), str(directory))
+    name, email = commit_identity(agent, author)
+    return _command(("prepare.sh",), url, branch, str(source.depth), name, email, str(directory))
 
 
 def finish_command(
@@ -60,12 +68,14 @@ def finish_command(
     branch: str,
     agent: str,
     session_id: str,
+    config_sha256: str,
+    author: Author | None = None,
     url: str = RETURN_URL,
     directory: PurePosixPath = WORKSPACE,
 ) -> tuple[str, ...]:
     """Commit what is left in ``directory`` and push it to ``branch`` at ``url``."""
-    arguments = (url, branch, source.base_commit, session_id, agent, agent_email(agent), str(directory))
-    return _command("finish.sh", *arguments)
+    arguments = (url, branch, source.base_commit, session_id, config_sha256, *commit_identity(agent, author))
+    return _command(("message.sh", "finish.sh"), *arguments, str(directory))
 
 
 def parse_finish_output(output: bytes) -> FinishReport:
@@ -96,6 +106,6 @@ def sanitised(text: str) -> str:
     return shown if len(shown) <= _MAX_NOTE else shown[: _MAX_NOTE - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _command(script: str, *arguments: str) -> tuple[str, ...]:
-    text = (_DATA / script).read_text(encoding="utf-8")
-    return ("/bin/sh", "-c", text, f"containai-{script.removesuffix('.sh')}", *arguments)
+def _command(scripts: tuple[str, ...], *arguments: str) -> tuple[str, ...]:
+    text = "".join((_DATA / script).read_text(encoding="utf-8") for script in scripts)
+    return ("/bin/sh", "-c", text, f"containai-{scripts[-1].removesuffix('.sh')}", *arguments)

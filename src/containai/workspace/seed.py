@@ -18,8 +18,9 @@ from pathlib import Path
 
 from containai.errors import WorkspaceError
 from containai.plan.model import REMOTE_NAME, RETURN_URL, Source
+from containai.policy.model import Author
 from containai.workspace.git import run_git
-from containai.workspace.scripts import agent_email
+from containai.workspace.scripts import commit_identity
 
 _PACK_S = 900.0
 _CONFIG = """\
@@ -40,7 +41,7 @@ _CONFIG = """\
 [push]
 	default = upstream
 [user]
-	name = {agent}
+	name = {name}
 	email = {email}
 """
 
@@ -52,6 +53,7 @@ def seed_workspace(
     source: Source,
     branch: str,
     agent: str,
+    author: Author | None = None,
     owner: tuple[int, int] | None = None,
     url: str = RETURN_URL,
 ) -> None:
@@ -60,6 +62,7 @@ def seed_workspace(
     Args:
         workspace: The session's workspace.
         quarantine: The session's quarantine repository, where the objects are found.
+        author: Who stands in the commits; None for the agent itself.
         owner: User and group of the agent; None when they are the caller's.
         url: The remote's address, as seen from inside.
 
@@ -80,7 +83,7 @@ def seed_workspace(
         for name in (ref, tracking):
             (git_dir / name).write_text(f"{base}\n", encoding="ascii")
         (git_dir / f"refs/remotes/{REMOTE_NAME}/HEAD").write_text(f"ref: {tracking}\n", encoding="utf-8")
-        (git_dir / "config").write_text(_config(source, branch, agent, url), encoding="utf-8")
+        (git_dir / "config").write_text(_config(source, branch, commit_identity(agent, author), url), encoding="utf-8")
         # Last: what has no HEAD is no repository, so an interrupted seed is never taken for a whole one.
         (git_dir / "HEAD").write_text(f"ref: {ref}\n", encoding="utf-8")
         if owner is not None:
@@ -135,7 +138,8 @@ def _ends(quarantine: Path, source: Source, already: set[str]) -> set[str]:
     return {line[0] for line in family if line[0] in already or not given.issuperset(line[1:])}
 
 
-def _config(source: Source, branch: str, agent: str, url: str) -> str:
+def _config(source: Source, branch: str, identity: tuple[str, str], url: str) -> str:
+    name, email = identity
     sha256 = len(source.base_commit) == 64
     return _CONFIG.format(
         version=1 if sha256 else 0,
@@ -145,8 +149,8 @@ def _config(source: Source, branch: str, agent: str, url: str) -> str:
         fetch=_quoted(f"+refs/heads/{branch}:refs/remotes/{REMOTE_NAME}/{branch}"),
         branch=_quoted(branch),
         merge=_quoted(f"refs/heads/{branch}"),
-        agent=_quoted(agent),
-        email=_quoted(agent_email(agent)),
+        name=_quoted(name),
+        email=_quoted(email),
     )
 
 

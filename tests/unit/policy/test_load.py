@@ -10,7 +10,7 @@ import pytest
 from containai.errors import PolicyError
 from containai.policy.load import MAX_FILE_BYTES, NO_CONFIG, load_user, parse_repository, parse_user
 from containai.policy.mcp import McpServer
-from containai.policy.model import CredentialMode, NetworkMode
+from containai.policy.model import Author, CredentialMode, NetworkMode
 
 pytestmark = pytest.mark.user
 
@@ -165,3 +165,33 @@ def test_a_users_file_that_everybody_can_write_is_refused(tmp_path: Path) -> Non
         load_user(path)
     assert refused.value.code == "policy.unsafe-file"
     assert os.fspath(path) in refused.value.remedy[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "email"),
+    [
+        ("A B <a@example.org>", "A B", "a@example.org"),
+        ("Ünal <u@x>", "Ünal", "u@x"),
+        ("build[bot] <1+build[bot]@users.example.org>", "build[bot]", "1+build[bot]@users.example.org"),
+    ],
+)
+def test_the_users_file_names_the_author(written: str, name: str, email: str) -> None:
+    assert parse_user(f'[commit]\nauthor = "{written}"\n'.encode(), "x").author == Author(name=name, email=email)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "A", "<a@b>", "A <>", "A <a>", "A<a@b>", "A <a@b", "A <a@b>>", "A <<a@b>", "A <a b@c>", "A <a@b> x"),
+        *("- <a@b>", ". <a@b>", "A. <a@b>", " A <a@b>", "A <.a@b>", "A <a@b.>", "A <ä@b>", "A\u202e <a@b>"),
+        *("A\u200b <a@b>", f"{'A' * 200} <a@b>", "A\\n <a@b>", "A\u00a0 <a@b>"),
+    ],
+)
+def test_an_author_that_git_would_change_or_a_reader_not_see_is_refused(written: str) -> None:
+    with pytest.raises(PolicyError, match="author cannot be"):
+        parse_user(f'[commit]\nauthor = "{written}"\n'.encode(), "x")
+
+
+def test_a_repository_names_no_author() -> None:
+    with pytest.raises(PolicyError, match="commit is not known here"):
+        parse_repository(b'[commit]\nauthor = "A <a@b>"\n')

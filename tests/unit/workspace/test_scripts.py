@@ -69,7 +69,7 @@ def test_undecodable_bytes_are_replaced() -> None:
 def test_arguments_are_never_read_as_script() -> None:
     source = Source(toplevel=Path("/r"), git_dir=Path("/r/.git"), base_commit=HASH, described="main", depth=7)
     prepare = prepare_command(source=source, branch="claude/$(x)", agent="claude")
-    finish = finish_command(source=source, branch="claude/$(x)", agent="claude", session_id="01")
+    finish = finish_command(source=source, branch="claude/$(x)", agent="claude", session_id="01", config_sha256="02")
     for command in (prepare, finish):
         assert command[:2] == ("/bin/sh", "-c")
         assert "claude/$(x)" not in command[2]
