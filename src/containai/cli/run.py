@@ -62,6 +62,8 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         )
     if command is not None and args.prompt is not None:
         raise UsageError("--prompt is for an agent, and does not go with a command")
+    if args.use_current_branch and args.branch is not None:
+        raise UsageError("--use-current-branch and --branch contradict each other")
     if args.timeout is not None and not args.timeout > 0:
         raise UsageError("--timeout: a number of seconds above 0 is expected")
     if args.name is not None and not _NAME.fullmatch(args.name):
@@ -79,6 +81,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         branch=args.branch,
         name=args.name,
         replace_branch=args.force,
+        use_current_branch=args.use_current_branch,
         network=NetworkMode(args.network_proxy) if args.network_proxy else None,
         domains=None if args.squid_domains is None else parse_domains(args.squid_domains),
         local_services=tuple(_local_service(text) for text in dict.fromkeys(args.allow_local)),

@@ -12,7 +12,7 @@ Source: W5, W6.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -71,7 +71,23 @@ class _Addition:
     continues: bool
 
 
-def apply_return(source: Source, quarantine: Quarantine, branch: str, base: str) -> Returned:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlace:
+    """For a branch that is the user's own (``--use-current-branch``).
+
+    Attributes:
+        land: Decides whether the branch, as it stands, may go to a commit, and takes it there if it is checked out;
+            returns why not, or nothing.
+        beside: Beginning of the name of the branch that gets the work otherwise.
+    """
+
+    land: Callable[[Branch, str], str]
+    beside: str
+
+
+def apply_return(
+    source: Source, quarantine: Quarantine, branch: str, base: str, in_place: InPlace | None = None
+) -> Returned:
     """Bring what was pushed to the quarantine into the host repository. Idempotent.
 
     Preconditions: no server writes the quarantine any more.
@@ -89,7 +105,7 @@ def apply_return(source: Source, quarantine: Quarantine, branch: str, base: str)
         note = "the agent moved its branch back to before its starting point; there is nothing to return"
         return Returned(branch=branch, old=base, new=base, notes=(note,))
     _transfer(source, quarantine, tip, base)
-    return _move(source, branch, base, addition)
+    return _move(source, branch, base, addition, in_place)
 
 
 def _walk(quarantine: Quarantine, tip: str, base: str) -> _Addition:
@@ -183,11 +199,16 @@ def _transfer_failed(source: Source, statuses: Sequence[int | None], said: str) 
     )
 
 
-def _move(source: Source, branch: str, base: str, addition: _Addition) -> Returned:
+def _move(source: Source, branch: str, base: str, addition: _Addition, in_place: InPlace | None) -> Returned:
     """Step 3."""
     tip, git_dir = addition.tip, source.git_dir
     current = next((entry for entry in list_branches(git_dir, branch) if entry.name == branch), None)
-    why = _why_not_here(source, current, base, addition)
+    if in_place is not None and current is not None and current.commit != tip:
+        why = in_place.land(current, tip) or None
+        if why is None and current.checked_out:
+            return Returned(branch=branch, old=current.commit, new=tip, commits=addition.commits)
+    else:
+        why = _why_not_here(source, current, base, addition)
     zeros = "0" * len(tip)
     if why is None:
         old = current.commit if current else zeros
@@ -201,7 +222,7 @@ def _move(source: Source, branch: str, base: str, addition: _Addition) -> Return
             raise _unmoved(branch, refused.error.details)
         why = "changed at the same moment"
     for number in count(2):
-        beside = f"{branch}-{number}"
+        beside = f"{branch if in_place is None else in_place.beside}-{number}"
         refused = create_ref(git_dir, f"refs/heads/{beside}", tip, _REASON)
         if refused is None or any(e.name == beside and e.commit == tip for e in list_branches(git_dir, beside)):
             note = f"{branch} {why}; the work stands on {beside}"

@@ -58,6 +58,7 @@ def build_plan(
         engine="embedded",
         source=source,
         branch=branch,
+        in_place=request.use_current_branch,
         command=_command(request, adapter, program),
         environment=tuple(sorted(_environment(adapter, program, policy, session_id, branch, terminal_type).items())),
         passed_variables=request.passed_variables,

@@ -129,6 +129,7 @@ class SessionPlan:
     files: tuple[StagedFile, ...]
     identity: Identity
     policy: Policy
+    in_place: bool = False  # the branch is the user's own, checked out: --use-current-branch
     push: bool = True
     timeout_s: float | None = None
     author: Author | None = None

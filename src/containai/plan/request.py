@@ -20,6 +20,7 @@ class RunRequest:
     branch: str | None = None
     name: str | None = None
     replace_branch: bool = False
+    use_current_branch: bool = False
     network: NetworkMode | None = None
     domains: tuple[str, ...] | None = None
     local_services: tuple[LocalService, ...] = ()

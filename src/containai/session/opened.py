@@ -15,7 +15,7 @@ from containai.plan.model import SessionPlan
 from containai.plan.request import RunRequest
 from containai.session.decide import Decided, Host
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
-from containai.workspace.branch import release_branch, reserve_branch
+from containai.workspace.branch import claim_current_branch, release_branch, reserve_branch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,10 @@ def open_session(
     except OSError as error:
         raise WorkspaceError("the workspace cannot be made", code="workspace.make", details=str(error)) from error
 
-    branch = reserve_branch(source, decided.adapter.name, request.branch, request.replace_branch)
+    if request.use_current_branch:
+        branch = claim_current_branch(source)
+    else:
+        branch = reserve_branch(source, decided.adapter.name, request.branch, request.replace_branch)
     undo.callback(release_branch, source, branch, source.base_commit)
     plan = build_plan(
         request=request,
@@ -87,6 +90,8 @@ def _record(plan: SessionPlan) -> SessionRecord:
         git_dir=os.fspath(plan.source.git_dir),
         base_commit=plan.source.base_commit,
         branch=plan.branch,
+        planned_branch=plan.branch,
+        in_place=plan.in_place,
         created=now_rfc3339(),
         phase=Phase.CREATING,
         agent_uid=plan.identity.agent_uid,

@@ -22,7 +22,7 @@ from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
 from containai.session.decide import embedded_tools, look_at_host
 from containai.session.returning import bring_home, settle
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
 from containai.workspace.branch import claim_branch, release_branch
 
 
@@ -84,11 +84,12 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
         toplevel=Path(record.repository),
         git_dir=Path(record.git_dir),
         base_commit=record.base_commit,
-        described=record.branch,
+        described=session_branch(record),
     )
     if record.phase is Phase.CREATING:  # the agent never ran
-        claim_branch(source, record.branch)
-        release_branch(source, record.branch, record.base_commit)
+        if not record.in_place:
+            claim_branch(source, record.branch)
+            release_branch(source, record.branch, record.base_commit)
         directory.remove()
         return Recovered(session=record.id, branch=record.branch)
     identity = Identity(
@@ -97,16 +98,17 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
     facts = look_at_host(Trials(identity), state_dir, with_proxy=False)
     refuse_if_needed(facts, "embedded")
     plan = _housekeeping_plan(directory, record, source, identity)
+    branch = session_branch(record)
     with contextlib.ExitStack() as held:
         log = EventLog(directory.events_path, record.id)
         held.callback(log.close)
         log.append(Kind.SESSION, "recovered", phase=record.phase.value)
         quarantine = (
-            open_quarantine(directory.quarantine, record.branch, record.base_commit)
+            open_quarantine(directory.quarantine, branch, record.base_commit)
             if directory.quarantine.exists()
-            else create_quarantine(directory.quarantine, source, record.branch)
+            else create_quarantine(directory.quarantine, source, branch)
         )
-        claim_branch(source, record.branch)
+        claim_branch(source, branch)
         engine = EmbeddedEngine(embedded_tools(facts))
         brought = bring_home(engine, directory, plan, quarantine, log)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
@@ -124,7 +126,8 @@ def _housekeeping_plan(directory: SessionDir, record: SessionRecord, source: Sou
         agent=record.agent,
         engine=record.engine,
         source=source,
-        branch=record.branch,
+        branch=session_branch(record),
+        in_place=record.in_place,
         command=(),
         environment=(),
         passed_variables=(),

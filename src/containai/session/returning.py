@@ -15,8 +15,9 @@ from containai.git_return.quarantine import Quarantine
 from containai.plan.model import SessionPlan
 from containai.render.containers import render_housekeeping
 from containai.session.housekeeping import run_chore
+from containai.session.in_place import land_in_place
 from containai.session.signals import EndingSignals
-from containai.session.state import Phase, SessionDir
+from containai.session.state import Phase, SessionDir, session_branch
 from containai.workspace.branch import release_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output
 
@@ -97,7 +98,8 @@ def _finish(
 
 
 def _apply(plan: SessionPlan, quarantine: Quarantine, log: EventLog, finished: FinishReport) -> Brought:
-    returned = apply_return(plan.source, quarantine, plan.branch, plan.source.base_commit)
+    in_place = land_in_place(plan) if plan.in_place else None
+    returned = apply_return(plan.source, quarantine, plan.branch, plan.source.base_commit, in_place)
     log.append(
         Kind.GIT,
         "git-return",
@@ -106,7 +108,7 @@ def _apply(plan: SessionPlan, quarantine: Quarantine, log: EventLog, finished: F
         new=returned.new,
         verdict="allow",
     )
-    if not returned.commits:
+    if not returned.commits and not plan.in_place:
         release_branch(plan.source, plan.branch, plan.source.base_commit)
     return Brought(
         branch=returned.branch,
@@ -123,7 +125,10 @@ def _keep(plan: SessionPlan, finished: FinishReport) -> Brought:
 
 def settle(directory: SessionDir, brought: Brought, exit_code: int | None) -> None:
     """Write the last record, and delete the workspace once nothing in it is needed."""
+    record = directory.read()
+    landed = record.in_place and bool(brought.commits) and brought.branch == session_branch(record)
     directory.update(
+        verdict="merged" if landed else record.verdict,
         phase=Phase.UNRETURNED if brought.kept else Phase.ENDED,
         exit_code=exit_code,
         commits=brought.commits,

@@ -14,7 +14,7 @@ from containai.host.clock import now_rfc3339
 from containai.review.merge import How, find_target, land, prepare_merge
 from containai.review.model import Review
 from containai.review.read import read_review
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
 from containai.workspace.git import run_git
 from containai.workspace.refs import Branch, is_ancestor, list_branches, names_in_progress, update_refs
 from containai.workspace.scripts import agent_email
@@ -201,7 +201,7 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
 
 
 def _clear_branch(directory: SessionDir, record: SessionRecord) -> str:
-    branch = _branch(record) if Path(record.git_dir).is_dir() and not record.in_place else None
+    branch = _branch(record) if Path(record.git_dir).is_dir() and not _is_the_users(record) else None
     if branch is None:
         return "no branch of it was left"
     subject = Subject(directory=directory, record=record, tip=branch.commit)
@@ -289,6 +289,11 @@ def _branch(record: SessionRecord) -> Branch | None:
     return next((branch for branch in listed if branch.name == record.branch), None)
 
 
+def _is_the_users(record: SessionRecord) -> bool:
+    """Whether the branch is the user's own, and no session's to delete."""
+    return record.in_place and record.branch == session_branch(record)
+
+
 def _is_in_head(record: SessionRecord, commit: str) -> bool:
     """Whether the user has merged it himself, into what the repository's own HEAD names."""
-    return not record.in_place and is_ancestor(Path(record.git_dir), commit, "HEAD")
+    return is_ancestor(Path(record.git_dir), commit, "HEAD")

@@ -65,8 +65,14 @@ class SessionRecord:
     exit_code: int | None = None
     commits: tuple[str, ...] = ()
     note: str = ""
-    in_place: bool = False
+    planned_branch: str = ""  # what it was before the work had to stand beside it; empty in records of old
+    in_place: bool = False  # that is the user's own: --use-current-branch
     verdict: str = ""  # what its user decided: "merged", "dropped", or nothing yet
+
+
+def session_branch(record: SessionRecord) -> str:
+    """The branch that the session itself knows: the one in its workspace and its quarantine."""
+    return record.planned_branch or record.branch
 
 
 class SessionDir:
@@ -220,13 +226,25 @@ class SessionStore:
     def find(self, wanted: str) -> SessionDir:
         """The session with this id (or a unique beginning of it), name or branch; of several, the newest.
 
+        Names and branches are those of the repository that the user stands in; of another one only if there alone
+        they exist.
+
         Raises:
-            NotFoundError: There is none, or a beginning fits several.
+            NotFoundError: There is none, or what was given fits several.
         """
         sessions = [(session, session.read()) for session in self.all()]
-        exact = [s for s, r in sessions if wanted in (r.id, r.name, r.branch)]
-        if exact:
-            return exact[-1]
+        exact = [(s, r) for s, r in sessions if wanted in (r.id, r.name, r.branch)]
+        here = [(s, r) for s, r in exact if r.id == wanted or _stands_in(r.repository)]
+        if here or exact:
+            places = {r.repository for _, r in here or exact}
+            if len(places) > 1:
+                raise NotFoundError(
+                    f"{wanted!r} is a session in {len(places)} repositories",
+                    code="session.ambiguous",
+                    details="\n".join(f"{r.id}  {r.repository}" for _, r in exact[-10:]),
+                    remedy=["name it by its id", "or change to the repository"],
+                )
+            return (here or exact)[-1][0]
         begun = [s for s, r in sessions if r.id.startswith(wanted)]
         if len(begun) != 1:
             raise NotFoundError(
@@ -234,6 +252,12 @@ class SessionStore:
                 remedy=["containai list"],
             )
         return begun[0]
+
+
+def _stands_in(repository: str) -> bool:
+    with suppress(OSError):
+        return Path.cwd().is_relative_to(repository)
+    return False
 
 
 def _remove_tree(path: Path) -> None:

@@ -63,11 +63,7 @@ def reserve_branch(source: Source, agent: str, name: str | None, replace: bool =
     branch = _checked_name(source, agent, name)
     held = _claim(source, branch)
     if held is None:
-        raise WorkspaceError(
-            f"another session is working on {branch}",
-            code="workspace.branch-in-use",
-            remedy=["containai list", "choose another name with -b"],
-        )
+        raise _in_use(branch)
     try:
         created = _reserve_named(source, agent, branch, replace)
     except BaseException:
@@ -75,6 +71,27 @@ def reserve_branch(source: Source, agent: str, name: str | None, replace: bool =
         raise
     _CLAIMS[source.git_dir, branch] = _Claim(held=held, created=created)
     return branch
+
+
+def claim_current_branch(source: Source) -> str:
+    """Hold the branch that the user has checked out, for a session that works on it itself (W5). It is not moved here.
+
+    Raises:
+        WorkspaceError: No branch is checked out, or another session works on it.
+    """
+    found = [entry for entry in list_branches(source.git_dir, source.described) if entry.name == source.described]
+    if not found or found[0].symbolic or found[0].commit != source.base_commit or not found[0].checked_out:
+        raise WorkspaceError(
+            "no branch is checked out here",
+            code="workspace.no-branch",
+            details=f"HEAD is at {source.described}",
+            remedy=["git switch BRANCH", "or leave --use-current-branch out"],
+        )
+    held = _claim(source, source.described)
+    if held is None:
+        raise _in_use(source.described)
+    _CLAIMS[source.git_dir, source.described] = _Claim(held=held, created=False)
+    return source.described
 
 
 def release_branch(source: Source, branch: str, at: str) -> bool:
@@ -220,6 +237,14 @@ def _checked_name(source: Source, agent: str, name: str) -> str:
     if run_git(["check-ref-format", f"refs/heads/{branch}"], git_dir=source.git_dir).status != 0:
         raise _bad_name(name, "git's rules are in: git help check-ref-format")
     return branch
+
+
+def _in_use(branch: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"another session is working on {branch}",
+        code="workspace.branch-in-use",
+        remedy=["containai list", "choose another name with -b"],
+    )
 
 
 def _bad_name(name: str, rule: str) -> UsageError:

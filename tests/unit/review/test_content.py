@@ -1,0 +1,176 @@
+"""What contents give away."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from containai.review.content import check_content, check_entry
+from containai.review.model import Change, build_trigger, shown
+
+OLD, NEW, NONE = "1" * 40, "2" * 40, "0" * 40
+
+
+def change(path: str | bytes = "f", old_mode: str = "000000", new_mode: str = "100644") -> Change:
+    raw = path if isinstance(path, bytes) else path.encode()
+    return Change(path=raw, old_mode=old_mode, new_mode=new_mode, old=NONE if old_mode == "000000" else OLD, new=NEW)
+
+
+def kinds(path: str, new: str, old: str | None = None, **modes: str) -> dict[str, str]:
+    before = None if old is None else old.encode()
+    return {f.kind: f.detail for f in check_content(change(path, **modes), before, new.encode())}
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("/etc/passwd", "out of the repository"),
+        ("../../x", "leaves the repository"),
+        ("a/../../../x", "leaves the repository"),
+        ("../.git/hooks", "git's own files"),
+        ("../.GIT/config", "git's own files"),
+        ("sibling", "writes there"),
+    ],
+)
+def test_each_link_says_where_it_goes(target: str, says: str) -> None:
+    found = list(check_content(change("dir/link", new_mode="120000"), None, target.encode()))
+    assert [f.kind for f in found] == ["symlink"]
+    assert says in found[0].why
+    assert target in found[0].detail
+
+
+def test_a_link_with_escapes_is_shown_without_them() -> None:
+    (found,) = check_content(change("l", new_mode="120000"), None, b"/\x1b]0;x\x07")
+    assert "\x1b" not in found.detail
+    assert "\\x1b" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "detail"),
+    [
+        ({}, {"scripts": {"postinstall": "x"}}, "scripts.postinstall"),
+        ({"scripts": {"test": "a"}}, {"scripts": {"test": "b"}}, "scripts.test"),
+        ({}, {"dependencies": {"left-pad": "git+ssh://h/x"}}, "dependencies"),
+        ({}, {"devDependencies": {"a": "1"}}, "devDependencies"),
+        ({}, {"bin": "x.js"}, "bin"),
+    ],
+)
+def test_package_json_is_read(old: dict[str, object], new: dict[str, object], detail: str) -> None:
+    assert detail in kinds("package.json", json.dumps(new), json.dumps(old))["package"]
+
+
+def test_package_json_with_another_version_only_is_nothing() -> None:
+    assert (
+        kinds("package.json", '{"version": "2", "scripts": {"a": "b"}}', '{"version": "1", "scripts": {"a": "b"}}')
+        == {}
+    )
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_package_json_that_cannot_be_read_is_a_trigger(text: str) -> None:
+    assert "package" in kinds("package.json", text)
+
+
+def test_a_lock_file_with_a_new_source_names_it() -> None:
+    old = '"resolved": "https://registry.example/a.tgz"'
+    new = old + '\n"resolved": "https://user@evil.example/a.tgz"\n"git+ssh://git.example/x"'
+    assert kinds("package-lock.json", new, old)["lock"] == "evil.example, git+git.example"
+    assert "lock" not in kinds("package-lock.json", old + "\n" + old.replace("a.tgz", "b.tgz"), old)
+    assert "git@github.example" in kinds("yarn.lock", "x@git@github.example:a/b", "")["lock"]
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "\u202e",
+        "\u2066",
+        "\u200b",
+        "\ufeff",
+        "\u00ad",
+        "\x1b",
+        "\x08",
+        "\x85",
+        "\U000e0041",
+        "\u3164",
+        "\ufe00",
+        "\U000e0101",
+    ],
+)
+def test_a_character_that_is_not_seen_is_a_trigger(character: str) -> None:
+    assert "unicode" in kinds("a.py", f"fine\nx = 1 # {character}\n")
+    assert "line 2" in kinds("a.py", f"fine\nx = 1 # {character}\n")["unicode"]
+
+
+def test_a_hidden_character_that_was_there_before_is_none() -> None:
+    assert kinds("a.py", "\u200b\nnew\n", "\u200b\n") == {}
+
+
+@pytest.mark.parametrize("text", ["tab\there\r\n", "größer \N{SNOWMAN} 漢字 ‹›", "👩‍💻".replace("\u200d", ""), "❤️"])
+def test_ordinary_text_of_any_language_is_none(text: str) -> None:
+    assert kinds("a.txt", text) == {}
+
+
+def test_a_binary_is_a_trigger() -> None:
+    assert kinds("x.bin", "\x7fELF\0\0")["binary"] == "6 bytes"
+
+
+@pytest.mark.parametrize(
+    ("old_mode", "new_mode", "kind"),
+    [
+        ("000000", "100755", "executable"),
+        ("100644", "100755", "executable"),
+        ("000000", "160000", "submodule"),
+        ("160000", "160000", "submodule"),
+        ("100644", "120000", "symlink"),
+        ("120000", "100644", "symlink"),
+    ],
+)
+def test_modes(old_mode: str, new_mode: str, kind: str) -> None:
+    assert kind in {f.kind for f in check_entry(change("f", old_mode, new_mode))}
+
+
+def test_an_executable_that_was_one_is_none() -> None:
+    assert list(check_entry(change("f", "100755", "100755"))) == []
+    assert list(check_entry(change("f", "100755", "100644"))) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"a\x1b[31mb",
+        b"a\nb",
+        b"\xff",
+        "a\u202eb".encode(),
+        b"aux.txt",
+        b"dir/COM1",
+        b"trailing.",
+        b"a:b",
+        b"a\\b",
+        "e\u0301".encode(),
+    ],
+)
+def test_odd_names(name: bytes) -> None:
+    found = [f for f in check_entry(change(name)) if f.kind == "name"]
+    assert found
+    assert found[0].detail.isprintable()
+
+
+def test_plain_names_are_not_odd() -> None:
+    assert not list(check_entry(change("src/größe/auxiliary con.py")))
+
+
+def test_an_id_changes_with_the_content_and_the_path() -> None:
+    base = build_trigger("ci", change("a"), "w")
+    assert base.id == build_trigger("ci", change("a"), "other words", "detail").id
+    others = [
+        build_trigger("ci", change("b"), "w"),
+        build_trigger("hook", change("a"), "w"),
+        build_trigger("ci", change("a", new_mode="100755"), "w"),
+    ]
+    moved = Change(path=b"a", old_mode="000000", new_mode="100644", old=NONE, new="3" * 40)
+    assert len({base.id, build_trigger("ci", moved, "w").id, *(o.id for o in others)}) == 5
+
+
+def test_a_path_is_shown_in_printable_characters() -> None:
+    assert shown(b"a\xff\x1b\n\xe2\x80\xae") == "a\\xff\\x1b\\n\\u202e"
