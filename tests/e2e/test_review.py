@@ -192,6 +192,12 @@ def test_drop_archives_and_remove_keeps_what_is_nowhere_else(judged: Product) ->
     assert three.result["branch"] not in judged.branches()
     assert judged.git("rev-parse", "main") == three.result["commits"][-1]
     assert three.result["session"] not in judged.command("list").stdout
+    four = judged.run("echo 4 > a; git add a; git commit -qm four; echo 5 > a")
+    judged.command("merge", four.result["session"], "--squash")
+    assert judged.command("remove", four.result["session"]).status == 0
+    kept_now = {judged.git("rev-parse", name) for name in judged.branches() if "-archived-" in name}
+    assert four.result["commits"][-1] in kept_now
+    assert four.result["branch"] not in judged.branches()
 
 
 def test_what_waits_is_listed_until_it_is_decided(judged: Product) -> None:
@@ -270,8 +276,10 @@ def test_the_users_own_branch_goes_forward_only_to_what_runs_nothing(judged: Pro
     assert dirty.result["branch"] == "shell/main-3"
     assert judged.git("rev-parse", "main") == before
     assert (judged.repository / "a").read_text() == "mine\n"
+    judged.git("checkout", "-q", "--", "a")
+    judged.git("switch", "-q", "-c", "elsewhere")  # contains all of main, which now is checked out nowhere
     assert judged.command("remove", done.result["session"]).status == 0
-    assert "main" in judged.branches()
+    assert judged.git("rev-parse", "main") == before
 
 
 def test_a_session_that_has_nothing_says_so(judged: Product) -> None:

@@ -207,15 +207,14 @@ def _clear_branch(directory: SessionDir, record: SessionRecord) -> str:
     subject = Subject(directory=directory, record=record, tip=branch.commit)
     if branch.checked_out or branch.name in names_in_progress(subject.git_dir):
         return f"{branch.name} stays: it is checked out"
-    if record.verdict == _MERGED or _is_in_head(record, branch.commit) or branch.commit == record.base_commit:
-        contained = run_git(
-            ["for-each-ref", "--count=2", f"--contains={branch.commit}", "--format=%(refname)", "refs/heads"],
-            git_dir=subject.git_dir,
-        ).stdout.split()
-        if len(contained) > 1:
-            command = ("delete", f"refs/heads/{branch.name}", "", branch.commit)
-            if update_refs(subject.git_dir, [command], "containai: session removed") is None:
-                return f"{branch.name} was merged, and is deleted"
+    containing = run_git(
+        ["for-each-ref", "--count=2", f"--contains={branch.commit}", "--format=%(refname)", "refs/heads"],
+        git_dir=subject.git_dir,
+    )
+    if len(containing.stdout.split()) > 1:
+        command = ("delete", f"refs/heads/{branch.name}", "", branch.commit)
+        if update_refs(subject.git_dir, [command], "containai: session removed") is None:
+            return f"{branch.name} is contained in another branch, and is deleted"
     return f"{branch.name} has work that is in no other branch: kept as {_archive(subject)}"
 
 
