@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from bench import large, launch, memory, supervision
+from bench import home, large, launch, memory, supervision
 from bench.place import Absent, open_place
 
 
@@ -16,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="rounds of each comparison (default: 15)")
     parser.add_argument("--small", action="store_true", help="the large repository has 2,000 commits instead of 50,000")
+    parser.add_argument("--only", metavar="NAME", help="one section alone")
     args = parser.parse_args()
     long_rounds = max(1, args.rounds // 3)
     with open_place() as place:
@@ -26,10 +27,13 @@ def main() -> int:
             "supervision": lambda: supervision.section(place, long_rounds),
             "memory": lambda: memory.section(place),
             "large repository": lambda: large.section(place, long_rounds, small=args.small),
+            "work coming home": lambda: home.section(place, long_rounds, small=args.small),
         }
         print(_machine())
         failed = False
         for name, section in sections.items():
+            if args.only not in (None, name):
+                continue
             print(f"bench: {name}", file=sys.stderr)
             try:
                 for text in section():

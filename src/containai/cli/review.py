@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from containai.cli.environ import Surroundings
@@ -15,14 +15,23 @@ from containai.cli.output import Console, print_json, print_table, printable
 from containai.cli.pager import open_pager
 from containai.errors import ReviewError, UsageError
 from containai.host.process import run_in_foreground
-from containai.review.model import Review
+from containai.review.model import Review, Trigger
 from containai.review.patch import patch_lines, stat_lines, style_of
+from containai.review.read import Draft
 from containai.session.reviewing import Subject, find_subject, find_waiting
 from containai.session.state import SessionRecord
 
-_STYLES = {"added": "\x1b[32m", "removed": "\x1b[31m", "place": "\x1b[36m", "head": "\x1b[1m", "warn": "\x1b[33m"}
+_STYLES = {
+    "added": "\x1b[32m",
+    "removed": "\x1b[31m",
+    "place": "\x1b[36m",
+    "head": "\x1b[1m",
+    "warn": "\x1b[33m",
+    "pause": "",
+}
 _END = "\x1b[0m"
 _MOST_COMMITS = 20
+_MOST_IDS = 10
 
 
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
@@ -34,13 +43,13 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     subject = find_subject(here.state_dir, args.session)
     if args.difftool:
         return _difftool(subject, here)
-    review = subject.review()
+    draft = subject.begin_review()
     if args.json:
-        print_json({"session": subject.record.id, **review.as_json()})
+        print_json({"session": subject.record.id, **draft.finish().as_json()})
     elif args.web is not None:
-        print(_write_page(subject, review, args.web))
+        print(_write_page(subject, draft.finish(), args.web))
     else:
-        _page(subject, review, here)
+        _page(subject, draft, here)
     return 0
 
 
@@ -68,17 +77,30 @@ def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console
     return 0
 
 
-def _page(subject: Subject, review: Review, here: Surroundings) -> None:
+def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
     colour = here.colour and sys.stdout.isatty()
     with open_pager(here, Path(subject.record.repository)) as output, contextlib.suppress(BrokenPipeError):
-        for style, line in _document(subject, review):
+        for style, line in _document(subject, draft):
             painted = f"{_STYLES[style]}{line}{_END}" if colour and style else line
             output.write(painted.encode("utf-8", "backslashreplace") + b"\n")
+            if style == "pause":
+                output.flush()
 
 
-def _document(subject: Subject, review: Review) -> Iterator[tuple[str, str]]:
-    """The whole review, as (style, line)."""
-    yield from summary(subject.record, review)
+def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
+    """The whole review, as (style, line). What is known at once comes first: a large change takes seconds to look into."""
+    yield from _title(subject.record, draft)
+    yield from _group("runs or obeys something by its place", draft.triggers)
+    yield "pause", ""
+    review = draft.finish()
+    known = {trigger.id for trigger in draft.triggers}
+    yield from _group("has something in its content", [t for t in review.triggers if t.id not in known])
+    if not review.triggers:
+        yield "added", "Nothing in it runs, obeys or hides anything on its own, as far as paths and contents tell"
+    for note in review.notes:
+        yield "warn", f"note: {printable(note)}"
+    yield "", ""
+    yield "", _next_step(subject.record, review)
     yield "", ""
     for line in stat_lines(subject.git_dir, review.base, review.tip):
         yield "", line
@@ -87,42 +109,39 @@ def _document(subject: Subject, review: Review) -> Iterator[tuple[str, str]]:
         yield style_of(line), line
 
 
-def summary(record: SessionRecord, review: Review) -> Iterator[tuple[str, str]]:
-    """What stands before the diff, as (style, line)."""
-    commits, files = len(review.commits), len(review.files)
+def _title(record: SessionRecord, draft: Draft) -> Iterator[tuple[str, str]]:
+    commits, files = len(draft.commits), len(draft.files)
     yield (
         "head",
         printable(
-            f"{review.branch}: {commits} commit{'s' * (commits != 1)}, {files} file{'s' * (files != 1)}, "
+            f"{draft.branch}: {commits} commit{'s' * (commits != 1)}, {files} file{'s' * (files != 1)}, "
             f"by {record.agent} in session {record.id}"
         ),
     )
-    yield "", ""
-    if review.triggers:
-        yield "warn", f"Before you merge: {len(review.triggers)} that run, obey or hide something"
-        for kind, group in itertools.groupby(review.triggers, key=lambda trigger: (trigger.kind, trigger.why)):
-            yield "", ""
-            yield "warn", f"  {kind[0]}: {kind[1]}"
-            for trigger in group:
-                detail = f"  ({printable(trigger.detail)})" if trigger.detail else ""
-                yield "", f"    {trigger.id}  {printable(trigger.path)}{detail}"
-    else:
-        yield "added", "Nothing in it runs, obeys or hides anything on its own, as far as paths and contents tell"
-    for note in review.notes:
-        yield "warn", f"  note: {printable(note)}"
-    yield "", ""
-    for commit in review.commits[:_MOST_COMMITS]:
+    for commit in draft.commits[:_MOST_COMMITS]:
         yield "", printable(f"  {commit.hash[:12]}  {commit.subject}")
     if commits > _MOST_COMMITS:
         yield "", f"  ... and {commits - _MOST_COMMITS} more commits"
     yield "", ""
-    yield "", _next_step(record, review)
+
+
+def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
+    if not triggers:
+        return
+    yield "warn", f"Before you merge: {len(triggers)} that {what}"
+    for (kind, why), group in itertools.groupby(triggers, key=lambda trigger: (trigger.kind, trigger.why)):
+        yield "warn", f"  {kind}: {why}"
+        for trigger in group:
+            detail = f"  ({printable(trigger.detail)})" if trigger.detail else ""
+            yield "", f"    {trigger.id}  {printable(trigger.path)}{detail}"
+    yield "", ""
 
 
 def _next_step(record: SessionRecord, review: Review) -> str:
-    ids = "".join(f" --acknowledge {trigger.id}" for trigger in review.triggers[:1])
-    more = " ..." if len(review.triggers) > 1 else ""
-    return f"containai merge {record.id}{ids}{more}   |   containai drop {record.id}"
+    ids = " ".join(trigger.id for trigger in review.triggers[:_MOST_IDS])
+    more = " ..." if len(review.triggers) > _MOST_IDS else ""
+    acknowledge = f" --acknowledge {ids}{more}" if ids else ""
+    return f"containai merge {record.id}{acknowledge}\ncontainai drop {record.id}"
 
 
 def _write_page(subject: Subject, review: Review, wanted: str) -> Path:
@@ -146,7 +165,7 @@ def _write_page(subject: Subject, review: Review, wanted: str) -> Path:
 
 def _difftool(subject: Subject, here: Surroundings) -> int:
     """The user's own tool, as he has configured it for git, file by file."""
-    review_base = subject.review().base
+    review_base = subject.begin_review().base
     command = ["git", "-C", subject.record.repository, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
     status = run_in_foreground([*command, "difftool", review_base, subject.tip, "--"], env=here.variables)
     return 0 if status == 0 else 1

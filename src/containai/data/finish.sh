@@ -71,7 +71,7 @@ make_own() {
         'hooksPath = /dev/null' 'untrackedCache = false' 'sparseCheckout = true' 'fsync = none' \
         'protectHFS = true' 'protectNTFS = true' 'quotePath = true' 'logAllRefUpdates = false' \
         'commitGraph = false' 'multiPackIndex = false' \
-        '[gc] auto = 0' '[maintenance] auto = false' '[protocol] version = 0' '[advice] addEmbeddedRepo = false' \
+        '[pack] window = 0' 'compression = 1' '[gc] auto = 0' '[maintenance] auto = false' '[protocol] version = 0' '[advice] addEmbeddedRepo = false' \
         "$format" >"$own/config"
 }
 

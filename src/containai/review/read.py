@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from containai.review.changes import (
@@ -30,8 +31,39 @@ _GONE = "only in an earlier commit of the branch"
 _MOST_AUTHORS = 5
 
 
-def read_review(git_dir: Path, *, branch: str, base: str, tip: str, authors: frozenset[str]) -> Review:
-    """Review what ``tip`` adds to ``base``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A review of which step 1 is done: it takes milliseconds, and already fills a screen."""
+
+    git_dir: Path
+    branch: str
+    base: str
+    tip: str
+    commits: tuple[Commit, ...]
+    files: tuple[Change, ...]
+    triggers: tuple[Trigger, ...]
+    authors: frozenset[str]
+
+    def finish(self) -> Review:
+        """Steps 2 and 3.
+
+        Raises:
+            ReviewError: The branch cannot be read.
+        """
+        found = [*_triggers(self.git_dir, self.files), *_of_history(self.git_dir, self.base, self.tip, self.files)]
+        return Review(
+            branch=self.branch,
+            base=self.base,
+            tip=self.tip,
+            commits=self.commits,
+            files=self.files,
+            triggers=_ordered(found),
+            notes=(*_foreign_authors(self.commits, self.authors), *_twins(self.files)),
+        )
+
+
+def begin_review(git_dir: Path, *, branch: str, base: str, tip: str, authors: frozenset[str]) -> Draft:
+    """Begin to review what ``tip`` adds to ``base``: step 1.
 
     Args:
         authors: Addresses under which the agent's own commits are expected.
@@ -43,17 +75,26 @@ def read_review(git_dir: Path, *, branch: str, base: str, tip: str, authors: fro
     """
     start = read_start(git_dir, base, tip)
     changes = read_changes(git_dir, start, tip)
-    commits = read_commits(git_dir, start, tip)
-    triggers = _unique([*_triggers(git_dir, changes), *_of_history(git_dir, start, tip, changes)])
-    return Review(
+    return Draft(
+        git_dir=git_dir,
         branch=branch,
         base=start,
         tip=tip,
-        commits=commits,
+        commits=read_commits(git_dir, start, tip),
         files=changes,
-        triggers=tuple(sorted(triggers, key=lambda trigger: (_ORDER.index(trigger.kind), trigger.path))),
-        notes=(*_foreign_authors(commits, authors), *_twins(changes)),
+        triggers=_ordered(build_trigger(f.kind, c, f.why, f.detail) for c in changes for f in _by_entry(c)),
+        authors=authors,
     )
+
+
+def _by_entry(change: Change) -> Iterator[Finding]:
+    for rule in find_rules(change.path):
+        yield Finding(kind=rule.kind, why=rule.why, detail=_how(change))
+    yield from check_entry(change)
+
+
+def _ordered(triggers: Iterable[Trigger]) -> tuple[Trigger, ...]:
+    return tuple(sorted(_unique(triggers), key=lambda trigger: (_ORDER.index(trigger.kind), trigger.path)))
 
 
 def _triggers(git_dir: Path, changes: Sequence[Change], suffix: str = "") -> list[Trigger]:
@@ -68,8 +109,7 @@ def _triggers(git_dir: Path, changes: Sequence[Change], suffix: str = "") -> lis
     contents = dict(read_blobs(git_dir, {name: size for name, size in sizes.items() if size <= HUGE_BYTES}))
     found = []
     for change in changes:
-        findings = [Finding(kind=rule.kind, why=rule.why, detail=_how(change)) for rule in find_rules(change.path)]
-        findings += check_entry(change)
+        findings = list(_by_entry(change))
         if change.new_mode not in (ABSENT, SUBMODULE) and change.old != change.new:
             if change.new not in contents:
                 size = sizes.get(change.new)

@@ -13,7 +13,7 @@ from containai.errors import ContainaiError, ReviewError
 from containai.git_return.apply import InPlace
 from containai.plan.model import SessionPlan
 from containai.review.merge import Target, find_target, land
-from containai.review.read import read_review
+from containai.review.read import begin_review
 from containai.workspace.git import run_git_as_user
 from containai.workspace.refs import Branch, is_ancestor
 
@@ -32,7 +32,7 @@ def _land(plan: SessionPlan, branch: Branch, tip: str) -> str:
         return "has moved on the host meanwhile, or the agent rewrote it"
     user = {"HOME": os.fspath(Path.home())}
     try:
-        review = read_review(git_dir, branch=branch.name, base=branch.commit, tip=tip, authors=frozenset())
+        review = begin_review(git_dir, branch=branch.name, base=branch.commit, tip=tip, authors=frozenset()).finish()
         if review.triggers:
             kinds = ", ".join(sorted({trigger.kind for trigger in review.triggers}))
             return f"is not given what runs, obeys or hides something before you have looked at it ({kinds})"

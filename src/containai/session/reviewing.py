@@ -13,7 +13,7 @@ from containai.errors import ReviewError, StateError
 from containai.host.clock import now_rfc3339
 from containai.review.merge import How, find_target, land, prepare_merge
 from containai.review.model import Review
-from containai.review.read import read_review
+from containai.review.read import Draft, begin_review
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
 from containai.workspace.git import run_git
 from containai.workspace.refs import Branch, is_ancestor, list_branches, names_in_progress, update_refs
@@ -38,7 +38,11 @@ class Subject:
 
     def review(self) -> Review:
         """Read everything that a person should know about it."""
-        return read_review(
+        return self.begin_review().finish()
+
+    def begin_review(self) -> Draft:
+        """Read what is there at once; the rest takes a moment in a large change."""
+        return begin_review(
             self.git_dir,
             branch=self.record.branch,
             base=self.record.base_commit,

@@ -40,6 +40,10 @@ _CONFIG = """\
 	merge = {merge}
 [push]
 	default = upstream
+[pack]
+	# What is pushed never leaves this machine: time counts, size does not. The host's own gc packs it well later.
+	window = 0
+	compression = 1
 [user]
 	name = {name}
 	email = {email}
