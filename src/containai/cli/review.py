@@ -27,9 +27,9 @@ _STYLES = {
     "place": "\x1b[36m",
     "head": "\x1b[1m",
     "warn": "\x1b[33m",
-    "pause": "",
 }
 _END = "\x1b[0m"
+_PAUSE = "pause"  # no line: what was written so far is to be seen now
 _MOST_COMMITS = 20
 _MOST_IDS = 10
 
@@ -81,17 +81,18 @@ def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
     colour = here.colour and sys.stdout.isatty()
     with open_pager(here, Path(subject.record.repository)) as output, contextlib.suppress(BrokenPipeError):
         for style, line in _document(subject, draft):
+            if style == _PAUSE:
+                output.flush()
+                continue
             painted = f"{_STYLES[style]}{line}{_END}" if colour and style else line
             output.write(painted.encode("utf-8", "backslashreplace") + b"\n")
-            if style == "pause":
-                output.flush()
 
 
 def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
     """The whole review, as (style, line). What is known at once comes first: a large change takes seconds to look into."""
     yield from _title(subject.record, draft)
     yield from _group("runs or obeys something by its place", draft.triggers)
-    yield "pause", ""
+    yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
     yield from _group("has something in its content", [t for t in review.triggers if t.id not in known])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import pytest
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from hypothesis import given
@@ -47,9 +50,10 @@ LINES = st.one_of(
 @pytest.mark.property
 @given(st.lists(LINES, max_size=4))
 def test_the_whole_scanner_finds_no_kind_that_ours_does_not(lines: list[str]) -> None:
+    makers: Mapping[str, Callable[[], Any]] = get_mapping_from_secret_type_to_class()
     every = {
         kind
-        for kind, maker in get_mapping_from_secret_type_to_class().items()
+        for kind, maker in makers.items()
         for number, line in enumerate(lines, 1)
         if maker().analyze_line(filename="a.py", line=line, line_number=number)
     }
