@@ -88,6 +88,10 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         memory_bytes=None if args.memory is None else parse_size(args.memory, what="--memory"),
         timeout_s=args.timeout,
         push=not args.no_push,
+        with_changes=args.with_changes,
+        included=tuple(dict.fromkeys(args.include)),
+        sparse=tuple(dict.fromkeys(args.sparse)),
+        with_submodules=args.submodules,
     )
 
 

@@ -29,3 +29,7 @@ class RunRequest:
     memory_bytes: int | None = None
     timeout_s: float | None = None
     push: bool = True
+    with_changes: bool = False
+    included: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
+    with_submodules: bool = False

@@ -17,22 +17,31 @@ from containai.workspace.seed import seed_workspace
 PREPARE_TIMEOUT_S = 900.0
 
 
-def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> None:
-    """Bring the session's branch into its workspace.
+def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> tuple[str, ...]:
+    """Bring the session's branch, and what else was asked for, into its workspace.
+
+    Returns:
+        Notes for the user.
 
     Raises:
         WorkspaceError: It could not be cloned.
         Interrupted: The user ended the launch.
     """
     plan = session.plan
+    owner = (plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None
     seed_workspace(
         session.directory.workspace,
         quarantine=session.quarantine.path,
         source=plan.source,
         branch=plan.branch,
         agent=plan.agent,
-        owner=(plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None,
+        owner=owner,
     )
+    notes: tuple[str, ...] = ()
+    if plan.source.included:
+        from containai.workspace.include import copy_included  # most launches need none of it
+
+        notes = copy_included(plan.source, session.directory.workspace, owner)
     command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent)
     spec = render_housekeeping(plan, "prepare", command)
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
@@ -44,3 +53,4 @@ def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: End
             remedy=["git fsck in the repository", "df -h: is there room for a copy?"],
         )
     session.log.append(Kind.SESSION, "workspace-ready", head=plan.source.base_commit)
+    return notes

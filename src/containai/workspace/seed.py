@@ -28,7 +28,7 @@ _CONFIG = """\
 	filemode = true
 	bare = false
 	logallrefupdates = true
-{extensions}[remote "{remote}"]
+{sparse}{extensions}[remote "{remote}"]
 	url = {url}
 	fetch = {fetch}
 	tagOpt = --no-tags
@@ -80,6 +80,9 @@ def seed_workspace(
         for name in (ref, tracking):
             (git_dir / name).write_text(f"{base}\n", encoding="ascii")
         (git_dir / f"refs/remotes/{REMOTE_NAME}/HEAD").write_text(f"ref: {tracking}\n", encoding="utf-8")
+        if source.sparse is not None:
+            patterns = source.sparse.patterns.encode(errors="surrogateescape")
+            (git_dir / "info" / "sparse-checkout").write_bytes(patterns)
         (git_dir / "config").write_text(_config(source, branch, agent, url), encoding="utf-8")
         # Last: what has no HEAD is no repository, so an interrupted seed is never taken for a whole one.
         (git_dir / "HEAD").write_text(f"ref: {ref}\n", encoding="utf-8")
@@ -139,6 +142,9 @@ def _config(source: Source, branch: str, agent: str, url: str) -> str:
     sha256 = len(source.base_commit) == 64
     return _CONFIG.format(
         version=1 if sha256 else 0,
+        sparse=""
+        if source.sparse is None
+        else f"\tsparseCheckout = true\n\tsparseCheckoutCone = {str(source.sparse.cone).lower()}\n",
         extensions="[extensions]\n\tobjectFormat = sha256\n" if sha256 else "",
         remote=REMOTE_NAME,
         url=url,
