@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support.git import fingerprint
+from tests.support.git import fingerprint, git
 from tests.support.product import IDENTITY, Product, make_repository
 
 pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
@@ -283,3 +284,80 @@ def test_a_listing_shows_the_session_all_the_same(product: Product) -> None:
     ran = product.run("echo x > f", "--sparse", "a", "--with-changes")
     listed = json.loads(product.command("list", "--json").stdout)
     assert (listed["id"], listed["state"]) == (ran.result["session"], "ended")
+
+
+# --- submodules ------------------------------------------------------------------------------------------------------
+
+
+def with_submodule(product: Product, tmp_path: Path, path: str = "libs/in ner") -> str:
+    """A submodule that is checked out, and moved on since; the commit that is recorded."""
+    make_repository(tmp_path / "library", {"code.txt": "library\n"})
+    product.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(tmp_path / "library"), path)
+    product.git(*IDENTITY, "commit", "-qm", "submodule")
+    return product.git("rev-parse", f"HEAD:{path}")
+
+
+def test_submodules_are_empty_unless_asked_for(product: Product, tmp_path: Path) -> None:
+    with_submodule(product, tmp_path)
+    ran = product.run("ls -A libs/*; echo x > f")
+    assert ran.printed == ""
+    assert "1 submodule is left empty in the copy (see --submodules)" in ran.stderr
+    assert product.git("diff", "--name-status", "main", "shell/session-1") == "A\tf"
+
+
+def test_a_submodule_is_given_at_the_recorded_commit(product: Product, tmp_path: Path) -> None:
+    commit = with_submodule(product, tmp_path)
+    inner = product.repository / "libs/in ner"
+    (inner / "code.txt").write_text("later\n")
+    git(inner, "commit", "-qam", "later")
+    before = fingerprint(product.repository, without=SHARED)
+    ran = product.run(
+        "cat libs/*/code.txt; cd libs/*/; git rev-parse HEAD; git status --porcelain; git rev-list --count HEAD;"
+        "cd ../..; git status --porcelain; git submodule status; git remote -v; echo x > f", "--submodules"
+    )  # fmt: skip
+    assert ran.status == 0, ran.stderr
+    lines = ran.printed.splitlines()
+    assert lines[:3] == ["library", commit, "1"]
+    assert lines[3].startswith(f" {commit} libs/in ner")
+    assert len(lines) == 6
+    assert str(tmp_path) not in ran.printed
+    assert "left empty" not in ran.stderr
+    assert product.git("diff", "--name-status", "main", "shell/session-1") == "A\tf"
+    assert fingerprint(product.repository, without=SHARED) == before
+
+
+def test_of_a_changed_submodule_only_the_commit_number_returns(product: Product, tmp_path: Path) -> None:
+    with_submodule(product, tmp_path, "inner")
+    ran = product.run("cd inner && echo new > code.txt && git commit -qam new && git rev-parse HEAD", "--submodules")
+    assert product.git("rev-parse", "shell/session-1:inner") == ran.printed.strip()
+    assert "submodule inner: only its commit number is returned" in ran.stderr
+
+
+def test_a_submodule_that_is_not_checked_out_stays_empty(product: Product, tmp_path: Path) -> None:
+    with_submodule(product, tmp_path, "inner")
+    product.git("submodule", "deinit", "-q", "-f", "inner")
+    shutil.rmtree(product.repository / ".git" / "modules")
+    ran = product.run("ls -A inner", "--submodules")
+    assert ran.printed == ""
+    assert "1 submodule is left empty in the copy" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("../../../victim", "inner"), ("-x", "inner"), ("inner", "../victim"), ("inner", "-C"), ("inner", "README.md"),
+     ("inner", ".git/modules"), ("a\\..\\..\\victim", "inner"), ("inner", "/etc"), ("link", "inner"), ("inner", "")],
+)  # fmt: skip
+def test_a_hostile_gitmodules_names_nothing_else(product: Product, tmp_path: Path, name: str, path: str) -> None:
+    with_submodule(product, tmp_path, "inner")
+    make_repository(tmp_path / "victim", {"secret.txt": "secret\n"})
+    (product.repository / ".git" / "modules" / "link").symlink_to(tmp_path / "victim" / ".git")
+    (product.repository / ".gitmodules").unlink()
+    for key, value in (("path", path), ("url", str(tmp_path / "victim"))):
+        product.git("config", "-f", ".gitmodules", f"submodule.{name}.{key}", value)
+    product.git("add", ".gitmodules")
+    victim = git(tmp_path / "victim", "rev-parse", "HEAD")
+    product.git("update-index", "--cacheinfo", f"160000,{victim},inner")
+    product.git(*IDENTITY, "commit", "-qm", "hostile")
+    ran = product.run("ls -A inner; ls .git/modules; find / -name secret.txt 2>/dev/null", "--submodules")
+    assert ran.status != 125, ran.stderr
+    assert ran.printed.replace("ls: cannot access '.git/modules': No such file or directory", "").strip() == ""

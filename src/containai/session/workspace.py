@@ -11,7 +11,7 @@ from containai.render.containers import render_housekeeping
 from containai.session.housekeeping import run_chore
 from containai.session.opened import OpenSession
 from containai.session.signals import EndingSignals
-from containai.workspace.scripts import prepare_command
+from containai.workspace.scripts import agent_email, prepare_command
 from containai.workspace.seed import seed_workspace
 
 PREPARE_TIMEOUT_S = 900.0
@@ -42,6 +42,17 @@ def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: End
         from containai.workspace.include import copy_included  # most launches need none of it
 
         notes = copy_included(plan.source, session.directory.workspace, owner)
+    if plan.source.submodules:
+        from containai.workspace.submodules import seed_submodules
+
+        seed_submodules(
+            session.directory.workspace,
+            quarantine=session.quarantine.path,
+            source=plan.source,
+            agent=plan.agent,
+            email=agent_email(plan.agent),
+            owner=owner,
+        )
     command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent)
     spec = render_housekeeping(plan, "prepare", command)
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)

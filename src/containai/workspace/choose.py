@@ -22,14 +22,26 @@ def choose_source(request: RunRequest, user: Mapping[str, str], state_dir: Path)
         UsageError: A path makes no sense in it.
     """
     # Imported where needed: most launches use none of it.
-    source = resolve_source(request.source, user=user, state_dir=state_dir)
+    source = _found(request, user, state_dir)
     if request.with_changes:
         from containai.workspace.changes import take_changes
 
         source = take_changes(source, user)
+    if request.with_submodules:
+        from containai.workspace.submodules import find_submodules
+
+        source = find_submodules(source)
     source = choose_sparse(source, request.sparse, user)
     if request.included:
         from containai.workspace.include import check_included
 
         source = check_included(source, request.included, request.source.resolve(), user)
     return source
+
+
+def _found(request: RunRequest, user: Mapping[str, str], state_dir: Path) -> Source:
+    if request.address is None:
+        return resolve_source(request.source, user=user, state_dir=state_dir)
+    from containai.workspace.remote import fetch_source
+
+    return fetch_source(request.address, user, state_dir)

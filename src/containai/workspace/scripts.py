@@ -51,7 +51,9 @@ def prepare_command(
     directory: PurePosixPath = WORKSPACE,
 ) -> tuple[str, ...]:
     """Clone ``branch`` from ``url`` into the empty ``directory``, ready for the agent to commit and push."""
-    return _command("prepare.sh", url, branch, str(source.depth), agent, agent_email(agent), str(directory))
+    arguments = (url, branch, str(source.depth), agent, agent_email(agent), str(directory))
+    submodules = (word for submodule in source.submodules for word in (submodule.name, submodule.path))
+    return _command("prepare.sh", *arguments, *submodules)
 
 
 def finish_command(

@@ -87,7 +87,7 @@ def seed_workspace(
         # Last: what has no HEAD is no repository, so an interrupted seed is never taken for a whole one.
         (git_dir / "HEAD").write_text(f"ref: {ref}\n", encoding="utf-8")
         if owner is not None:
-            _give(git_dir, *owner)
+            give(git_dir, *owner)
     except OSError as error:
         raise WorkspaceError(
             "the workspace cannot be written",
@@ -148,21 +148,22 @@ def _config(source: Source, branch: str, agent: str, url: str) -> str:
         extensions="[extensions]\n\tobjectFormat = sha256\n" if sha256 else "",
         remote=REMOTE_NAME,
         url=url,
-        fetch=_quoted(f"+refs/heads/{branch}:refs/remotes/{REMOTE_NAME}/{branch}"),
-        branch=_quoted(branch),
-        merge=_quoted(f"refs/heads/{branch}"),
-        agent=_quoted(agent),
-        email=_quoted(agent_email(agent)),
+        fetch=quoted(f"+refs/heads/{branch}:refs/remotes/{REMOTE_NAME}/{branch}"),
+        branch=quoted(branch),
+        merge=quoted(f"refs/heads/{branch}"),
+        agent=quoted(agent),
+        email=quoted(agent_email(agent)),
     )
 
 
-def _quoted(value: str) -> str:
-    """A value, or the name of a subsection, in git's configuration. Source: git-config(1), Syntax."""
+def quoted(value: str) -> str:
+    """Quote a value, or the name of a subsection, in git's configuration. Source: git-config(1), Syntax."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _give(directory: Path, uid: int, gid: int) -> None:
+def give(directory: Path, uid: int, gid: int) -> None:
+    """Make a tree of the host's making the agent's."""
     os.chown(directory, uid, gid)
     for folder, names, files in os.walk(directory):
         for name in [*names, *files]:
