@@ -75,9 +75,7 @@ def test_the_next_run_fetches_what_is_new_and_keeps_the_agents_branches(product:
         "refs/heads/shell/session-1", "refs/heads/shell/session-2",
         "refs/remotes/origin/elsewhere", "refs/remotes/origin/main",
     ]  # fmt: skip
-    assert [path.name for path in kept.parent.iterdir()] == ["project.git", "project.git.lock"] or len(
-        list(kept.parent.iterdir())
-    ) == 2
+    assert sorted(path.name for path in kept.parent.iterdir()) == ["project.git", "project.git.lock"]
 
 
 def test_work_kept_in_the_session_is_recovered_into_the_kept_repository(product: Product, server: GitOverHttps) -> None:
@@ -139,7 +137,7 @@ def test_a_users_configuration_cannot_turn_the_address_into_a_command(product: P
     mark = product.home / "ran"
     with open(product.home / ".gitconfig", "a", encoding="utf-8") as config:
         config.write(
-            f'[url "ext::touch {mark} "]\n\tinsteadOf = https://localhost\n[protocol "ext"]\n\tallow = never\n'
+            f'[url "ext::touch {mark} "]\n\tinsteadOf = https://localhost\n[protocol "ext"]\n\tallow = always\n'
         )
     ran = product.command("run", server.url, "--", "true")
     assert "error[workspace.fetch]" in ran.stderr
@@ -166,7 +164,7 @@ def test_a_hook_of_the_users_templates_does_not_run(product: Product, server: Gi
         "https://localhost/../a", "https://localhost/a/../../b", "https://localhost/%2e%2e/a", "https://localhost/-a",
         "https://-host/a", "https://localhost:0/a", "https://localhost:99999/a", "https://localhost/a?b=c",
         "https://localhost/a#b", "https://localhost/a b", "https://localhost/a\tb", "https://localhost/.git",
-        "https://localhost/a.git/b", "https://localhost//a", "https://a..b/c", "https://[::1/a", "https://localhost/" + "a" * 999,
+        "https://localhost/a.git/b", "https://a..b/c", "https://[::1/a", "https://localhost/" + "a" * 999,
         "HTTPS::sh", "https://localhost/\u200bx", "https://localhost/a.git.lock/b",
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from containai.errors import UsageError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::|://)")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_PART = re.compile(r"[A-Za-z0-9_~+@=,-][A-Za-z0-9._~+@=,-]{0,199}")
+_PART = re.compile(r"[A-Za-z0-9_~][A-Za-z0-9._~+@=,-]{0,199}")
 _MAX = 1000
 
 

@@ -4,8 +4,8 @@
     <state>/sources/<host>/<path>.git.lock    held while one launch fetches
 
 Git fetches on the host, outside of any container, as the user's own ``git clone`` would: his configuration, his
-credential helpers, his proxies and certificates. Only HTTPS is spoken, whatever the configuration or a redirect says, and
-nothing of what arrives is run: no hooks, no templates, no submodules, no checkout.
+credential helpers, his proxies and certificates. Only HTTPS is spoken, whatever the configuration or a redirect says,
+and nothing of what arrives is run: no hooks, no templates, no submodules, no checkout.
 
 A first fetch happens in a directory that is renamed when it is complete, so what an interruption leaves is never used.
 """
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,8 +36,6 @@ _KEPT = re.compile(
     r"GIT_(ASKPASS|TERMINAL_PROMPT|SSL_\w+|PROXY_SSL_\w+|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)|HTTP_USER_AGENT)"
 )
 _OPTIONS = (
-    *("-c", "protocol.allow=never"),
-    *("-c", "protocol.https.allow=always"),
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.fsmonitor=false"),
     *("-c", "maintenance.auto=false"),
@@ -88,14 +87,14 @@ def fetch_source(address: Address, user: Mapping[str, str], state_dir: Path) -> 
         raise WorkspaceError(
             "the remote's default branch has no commit", code="workspace.unborn", details=f"{branch} of {address.url}"
         )
-    told = f"the work returns to {kept}; in a clone of yours: git fetch '{kept}' BRANCH"
+    told = f"the work returns to {kept}; in a clone of yours: git fetch {shlex.quote(str(kept))} BRANCH"
     return Source(
         toplevel=kept,
         git_dir=kept,
         base_commit=asked.stdout.decode().strip(),
         described=branch,
         depth=history_depth(kept),
-        notes=(told, f"or pass it on: git -C '{kept}' push origin BRANCH"),
+        notes=(told, f"or pass it on: git -C {shlex.quote(str(kept))} push origin BRANCH"),
         url=address.url,
     )
 
@@ -140,7 +139,7 @@ def _git(arguments: list[str | Path], user: Mapping[str, str]) -> Completed:
     env = {name: value for name, value in user.items() if not name.startswith("GIT_") or _KEPT.fullmatch(name)}
     try:
         return run(
-            ["git", "-C", "/", *_OPTIONS, *arguments], env={**env, "LC_ALL": "C.UTF-8"}, timeout_s=FETCH_TIMEOUT_S
+            ["git", "-C", "/", *_OPTIONS, *arguments], env={**env, "LC_ALL": "C.UTF-8", "GIT_ALLOW_PROTOCOL": "https"}, timeout_s=FETCH_TIMEOUT_S
         )
     except ContainaiError as error:
         raise WorkspaceError(error.summary, code="workspace.fetch", details=error.details) from error
