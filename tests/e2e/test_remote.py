@@ -6,11 +6,12 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.git import git
+from tests.support.git import fingerprint, git
 from tests.support.https import PASSWORD, USER, GitOverHttps, serve
 from tests.support.product import IDENTITY, Product
 
@@ -142,6 +143,17 @@ def test_a_users_configuration_cannot_turn_the_address_into_a_command(product: P
     ran = product.command("run", server.url, "--", "true")
     assert "error[workspace.fetch]" in ran.stderr
     assert not mark.exists()
+
+
+def test_variables_that_lead_git_elsewhere_are_not_passed_on(product: Product, server: GitOverHttps) -> None:
+    led = replace(
+        product, variables={"GIT_DIR": str(product.repository / ".git"), "GIT_TRACE": str(product.home / "trace")}
+    )
+    before = fingerprint(product.repository)
+    ran = led.run("echo x > f", server.url)
+    assert ran.status == 0, ran.stderr
+    assert fingerprint(product.repository) == before
+    assert not (product.home / "trace").exists()
 
 
 def test_a_hook_of_the_users_templates_does_not_run(product: Product, server: GitOverHttps) -> None:

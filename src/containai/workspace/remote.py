@@ -139,7 +139,9 @@ def _git(arguments: list[str | Path], user: Mapping[str, str]) -> Completed:
     env = {name: value for name, value in user.items() if not name.startswith("GIT_") or _KEPT.fullmatch(name)}
     try:
         return run(
-            ["git", "-C", "/", *_OPTIONS, *arguments], env={**env, "LC_ALL": "C.UTF-8", "GIT_ALLOW_PROTOCOL": "https"}, timeout_s=FETCH_TIMEOUT_S
+            ["git", "-C", "/", *_OPTIONS, *arguments],
+            env={**env, "LC_ALL": "C.UTF-8", "GIT_ALLOW_PROTOCOL": "https"},
+            timeout_s=FETCH_TIMEOUT_S,
         )
     except ContainaiError as error:
         raise WorkspaceError(error.summary, code="workspace.fetch", details=error.details) from error
