@@ -1,4 +1,4 @@
-"""Work coming home: the return of a session beside ``git push`` of the same commit, and the first screen of a review."""
+"""Work coming home: the return of a session beside ``git push`` of the same commit, and a review's first screen."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def section(place: Place, rounds: int, *, small: bool) -> Iterator[str]:
     yield "## Work coming home\n"
     yield (
         "*Return*: from the agent's end to the end of the session, so the search for what was left uncommitted, the "
-        "push into the quarantine, both checks of every object and the move of the branch. *git push*: the same commit, made "
-        "the same way in a plain clone, to a bare repository on the same disk. Milliseconds: median (lowest to "
+        "push into the quarantine, both checks of every object and the move of the branch. *git push*: the same "
+        "commit, made the same way in a plain clone, to a bare repository on the same disk. Milliseconds: median (lowest to "
         "highest).\n"
     )
     rows = []

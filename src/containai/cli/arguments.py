@@ -96,6 +96,10 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="let it reach this one service on the host's loopback",
     )
+    add("--with-changes", action="store_true", help="take uncommitted changes along, as one commit")
+    add("--include", action="append", default=[], metavar="PATH", help="copy this ignored file or folder, such as .env")
+    add("--sparse", action="append", default=[], metavar="PATH", help="check out only this folder; can be repeated")
+    add("--submodules", action="store_true", help="give the submodules that are checked out")
     add("--cpu", type=float, metavar="N", help="processors")
     add("--memory", metavar="SIZE", help="memory, as 512m or 4g")
     add("--timeout", type=float, metavar="SECONDS", help="end the agent after this time (exit status 124)")

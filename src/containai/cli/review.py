@@ -89,7 +89,7 @@ def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
 
 
 def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
-    """The whole review, as (style, line). What is known at once comes first: a large change takes seconds to look into."""
+    """The whole review, as (style, line). What is known at once comes first: the rest may take a while."""
     yield from _title(subject.record, draft)
     yield from _group("runs or obeys something by its place", draft.triggers)
     yield _PAUSE, ""

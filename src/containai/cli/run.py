@@ -9,6 +9,7 @@ from pathlib import Path
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, printable
 from containai.errors import AgentError, UsageError
+from containai.plan.address import looks_remote, parse_address
 from containai.plan.model import PROXY_PORT, RETURN_PORT, SessionPlan
 from containai.plan.request import RunRequest
 from containai.policy.domains import parse_domains
@@ -35,8 +36,11 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         state_dir=here.state_dir,
         config_file=here.config_file,
         terminal_type=here.terminal_type,
-        variables={name: here.variables[name] for name in _GIT_VARIABLES if name in here.variables},
+        # A remote repository is fetched by the user's own git, whose helpers may need any of his variables.
+        variables={k: v for k, v in here.variables.items() if request.address is not None or k in _GIT_VARIABLES},
     )
+    if request.address is not None:
+        console.progress(f"fetching {request.address.url}")
     outcome = run_session(
         request, host, here.values_of(request.passed_variables), _Voice(console, wants_stdout=args.json)
     )
@@ -62,16 +66,16 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         )
     if command is not None and args.prompt is not None:
         raise UsageError("--prompt is for an agent, and does not go with a command")
-    if args.use_current_branch and args.branch is not None:
-        raise UsageError("--use-current-branch and --branch contradict each other")
+    for option, given in (("--branch", args.branch), ("--with-changes", args.with_changes)):
+        if args.use_current_branch and given:
+            raise UsageError(f"--use-current-branch and {option} contradict each other")
     if args.timeout is not None and not args.timeout > 0:
         raise UsageError("--timeout: a number of seconds above 0 is expected")
     if args.name is not None and not _NAME.fullmatch(args.name):
         raise UsageError("--name: letters, digits, '.', '_' and '-' are expected, at most 63")
-    if re.match(r"[a-z][a-z0-9+.-]*://", args.source):
-        raise UsageError(
-            "remote sources are not part of this version", code="usage.source", remedy=["git clone it first"]
-        )
+    address = parse_address(args.source) if looks_remote(args.source) else None
+    if address is not None and (args.with_changes or args.include or args.submodules):
+        raise UsageError("--with-changes, --include and --submodules are for a repository on this machine")
     return RunRequest(
         source=Path(args.source),
         agent=args.agent or "shell",
@@ -91,6 +95,11 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         memory_bytes=None if args.memory is None else parse_size(args.memory, what="--memory"),
         timeout_s=args.timeout,
         push=not args.no_push,
+        address=address,
+        with_changes=args.with_changes,
+        included=tuple(dict.fromkeys(args.include)),
+        sparse=tuple(dict.fromkeys(args.sparse)),
+        with_submodules=args.submodules,
     )
 
 

@@ -1,7 +1,7 @@
 # Inside the container, before the agent: check the session's branch out. Where the host has not written a .git
 # (workspace/seed.py), clone it into the empty workspace first.
 #
-#   prepare.sh URL BRANCH DEPTH NAME EMAIL DIRECTORY
+#   prepare.sh URL BRANCH DEPTH NAME EMAIL DIRECTORY [SUBMODULE PATH ...]
 #
 # DEPTH 0 is the whole history. The remote is called "local"; there is no other, and no tag.
 # "git push", "git push local" and "git pull" then do what one expects of them.
@@ -13,7 +13,18 @@ export MALLOC_TRIM_THRESHOLD_=16777216 MALLOC_TOP_PAD_=2097152
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
 
 if [ -e .git/HEAD ]; then
-    exec git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+    git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+    # Submodules, as NAME PATH pairs: the host has written their git directories (workspace/submodules.py).
+    shift 6
+    while [ $# -ge 2 ]; do
+        if [ -d "$2" ] && ! [ -L "$2" ]; then # a sparse checkout may leave it out
+            up=$(printf '%s/' "$2" | sed 's,[^/]*/,../,g')
+            printf 'gitdir: %s.git/modules/%s\n' "$up" "$1" >"$2/.git"
+            git -C "$2" -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+        fi
+        shift 2
+    done
+    exit 0
 fi
 
 set --

@@ -77,7 +77,10 @@ def build_plan(
 def session_name(agent: str, source: Source, branch: str) -> str:
     """``{agent}-{repo}-{branch}`` (D4), in characters that every tool accepts."""
     leaf = branch.removeprefix(f"{agent}/")
-    return "-".join(_UNNAMEABLE.sub("-", part).strip("-") or "x" for part in (agent, source.toplevel.name, leaf))
+    return "-".join(
+        _UNNAMEABLE.sub("-", part).strip("-") or "x"
+        for part in (agent, source.toplevel.name.removesuffix(".git"), leaf)
+    )
 
 
 def _command(request: RunRequest, adapter: Adapter, program: Program | None) -> tuple[str, ...]:

@@ -79,6 +79,31 @@ class StagedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sparse:
+    """What a sparse checkout holds: the text of git's ``info/sparse-checkout``, and whether it is in cone mode."""
+
+    patterns: str
+    cone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submodule:
+    """A submodule of the base commit.
+
+    Attributes:
+        name: Its name in ``.gitmodules``.
+        path: Where the base commit has it.
+        commit: The commit that the base commit records.
+        objects: The host's object directory that has this commit.
+    """
+
+    name: str
+    path: str
+    commit: str
+    objects: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """The repository and the commit that a session starts from.
 
@@ -88,7 +113,12 @@ class Source:
         base_commit: Full hash of the commit the agent starts on.
         described: How the user would name it: a branch, or the abbreviated commit.
         depth: Commits of history that the agent sees; 0 is the branch's whole history.
-        notes: What the copy leaves out (uncommitted changes, submodules, LFS content).
+        notes: What the user should know about the copy.
+        with_changes: Whether the base commit holds what the user had not committed (``--with-changes``).
+        included: Ignored files and folders that are copied (``--include``), as paths below ``toplevel``.
+        sparse: What is checked out, where that is not all.
+        submodules: Those whose content is given (``--submodules``).
+        url: Where the repository was cloned from, by us; ``toplevel`` is then the bare repository itself.
     """
 
     toplevel: Path
@@ -97,6 +127,11 @@ class Source:
     described: str
     depth: int = 0
     notes: tuple[str, ...] = ()
+    with_changes: bool = False
+    included: tuple[str, ...] = ()
+    sparse: Sparse | None = None
+    submodules: tuple[Submodule, ...] = ()
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

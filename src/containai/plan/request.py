@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from containai.plan.address import Address
 from containai.policy.model import CredentialMode, LocalService, NetworkMode
 
 
@@ -30,3 +31,8 @@ class RunRequest:
     memory_bytes: int | None = None
     timeout_s: float | None = None
     push: bool = True
+    address: Address | None = None  # instead of ``source``
+    with_changes: bool = False
+    included: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
+    with_submodules: bool = False

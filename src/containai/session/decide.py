@@ -24,8 +24,8 @@ from containai.preflight.facts import PROFILE, Trials, collect_facts
 from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
 from containai.session.identity import choose_identity
+from containai.workspace.choose import choose_source
 from containai.workspace.committed import read_committed_file
-from containai.workspace.source import resolve_source
 
 REPOSITORY_CONFIG = "config.toml"
 
@@ -67,7 +67,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
     adapter = load_adapter(request.agent)
     identity = choose_identity()
     trials = Trials(identity)
-    source = resolve_source(request.source, user=host.variables, state_dir=host.state_dir)
+    source = choose_source(request, host.variables, host.state_dir)
     narrowed = narrow(
         load_user(host.config_file),
         parse_repository(read_committed_file(source, REPOSITORY_CONFIG)),

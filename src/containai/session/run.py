@@ -80,11 +80,12 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
 def _prepare(engine: EmbeddedEngine, session: OpenSession, decided: Decided, signals: EndingSignals) -> tuple[str, ...]:
     """Clone the workspace; meanwhile git finds out what the copy leaves out."""
     left_out = start_left_out_notes(decided.source)
+    left: tuple[str, ...] = ()
     try:
-        prepare_workspace(engine, session, signals)
+        told = prepare_workspace(engine, session, signals)
     finally:
-        notes = left_out.collect(monotonic_s() + _NOTES_GRACE_S)
-    return notes
+        left = left_out.collect(monotonic_s() + _NOTES_GRACE_S)
+    return (*told, *left)
 
 
 def _attend(

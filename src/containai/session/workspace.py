@@ -11,20 +11,24 @@ from containai.render.containers import render_housekeeping
 from containai.session.housekeeping import run_chore
 from containai.session.opened import OpenSession
 from containai.session.signals import EndingSignals
-from containai.workspace.scripts import prepare_command
+from containai.workspace.scripts import commit_identity, prepare_command
 from containai.workspace.seed import seed_workspace
 
 PREPARE_TIMEOUT_S = 900.0
 
 
-def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> None:
-    """Bring the session's branch into its workspace.
+def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> tuple[str, ...]:
+    """Bring the session's branch, and what else was asked for, into its workspace.
+
+    Returns:
+        Notes for the user.
 
     Raises:
         WorkspaceError: It could not be cloned.
         Interrupted: The user ended the launch.
     """
     plan = session.plan
+    owner = (plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None
     seed_workspace(
         session.directory.workspace,
         quarantine=session.quarantine.path,
@@ -32,8 +36,25 @@ def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: End
         branch=plan.branch,
         agent=plan.agent,
         author=plan.author,
-        owner=(plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None,
+        owner=owner,
     )
+    notes: tuple[str, ...] = ()
+    if plan.source.included:
+        from containai.workspace.include import copy_included  # most launches need none of it
+
+        notes = copy_included(plan.source, session.directory.workspace, owner)
+    if plan.source.submodules:
+        from containai.workspace.submodules import seed_submodules
+
+        name, email = commit_identity(plan.agent, plan.author)
+        seed_submodules(
+            session.directory.workspace,
+            quarantine=session.quarantine.path,
+            source=plan.source,
+            agent=name,
+            email=email,
+            owner=owner,
+        )
     command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent, author=plan.author)
     spec = render_housekeeping(plan, "prepare", command)
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
@@ -45,3 +66,4 @@ def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: End
             remedy=["git fsck in the repository", "df -h: is there room for a copy?"],
         )
     session.log.append(Kind.SESSION, "workspace-ready", head=plan.source.base_commit)
+    return notes

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import select
 import signal
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from containai.errors import ContainaiError, WorkspaceError
@@ -90,13 +92,43 @@ def run_git(
     git_dir: Path,
     stdin: bytes = b"",
     timeout_s: float = 60.0,
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> Completed:
     """Run git to its end; its status is the caller's to judge.
+
+    Args:
+        also: Further variables for git, of the caller's making.
 
     Raises:
         WorkspaceError: Git is not installed, or did not finish in time.
     """
-    return _translated(git_argv(arguments, git_dir=git_dir), HOST_ENVIRONMENT, stdin, timeout_s)
+    return _translated(git_argv(arguments, git_dir=git_dir), {**HOST_ENVIRONMENT, **also}, stdin, timeout_s)
+
+
+def run_git_in_tree(
+    arguments: Sequence[Argument],
+    *,
+    git_dir: Path,
+    work_tree: Path,
+    user: Mapping[str, str],
+    also: Mapping[str, str] = MappingProxyType({}),
+    stdin: bytes = b"",
+    timeout_s: float = 60.0,
+) -> Completed:
+    """Run git in the user's working tree under his own configuration: his ignore rules, filters and identity.
+
+    As root in somebody else's repository that somebody's configuration is read, under his name.
+
+    Args:
+        user: The launcher's environment, as for ``run_git_as_user``.
+        also: Further variables for git, of the caller's making.
+    """
+    lower = _as_owner(git_dir)
+    if lower:
+        with contextlib.suppress(KeyError):
+            user = {"HOME": pwd.getpwuid(git_dir.stat().st_uid).pw_dir}
+    argv = [*lower, "git", "-C", work_tree, *_OPTIONS, f"--git-dir={git_dir}", f"--work-tree={work_tree}", *arguments]
+    return _translated(argv, {**_user_environment(user), **also}, stdin, timeout_s)
 
 
 def run_git_as_user(arguments: Sequence[Argument], directory: Path, user: Mapping[str, str]) -> Completed:
@@ -107,9 +139,7 @@ def run_git_as_user(arguments: Sequence[Argument], directory: Path, user: Mappin
 
     Trust: ``directory`` is the user's choice; git itself decides whether its configuration is read.
     """
-    environment = {**_QUIET, "HOME": str(Path.home())}
-    environment |= {name: user[name] for name in _USER_VARIABLES if name in user}
-    return _translated(["git", "-C", directory, *_OPTIONS, *arguments], environment, b"", 60.0)
+    return _translated(["git", "-C", directory, *_OPTIONS, *arguments], _user_environment(user), b"", 60.0)
 
 
 def spawn_git(
@@ -163,6 +193,11 @@ def end_group(child: Child, number: int = signal.SIGKILL) -> None:
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
+
+
+def _user_environment(user: Mapping[str, str]) -> dict[str, str]:
+    environment = {**_QUIET, "HOME": str(Path.home())}
+    return environment | {name: user[name] for name in _USER_VARIABLES if name in user}
 
 
 def _translated(argv: Sequence[Argument], env: Mapping[str, str], stdin: bytes, timeout_s: float) -> Completed:

@@ -17,6 +17,11 @@ from containai.host.clock import monotonic_s
 from containai.plan.model import Source
 from containai.workspace.git import Argument, Child, await_exit, end_group, spawn_git
 
+_STATUS: list[Argument] = [
+    *("status", "--porcelain=v1", "-z", "--no-renames"),
+    *("--untracked-files=normal", "--ignore-submodules=all"),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
@@ -30,16 +35,17 @@ class _Question:
 class PendingNotes:
     """Questions that git is answering in the background."""
 
-    changes: _Question
+    changes: _Question | None
     submodules: _Question
     lfs: _Question
+    given_submodules: int
 
     def collect(self, deadline_s: float) -> tuple[str, ...]:
         """The notes, as far as they are known at ``deadline_s`` (monotonic clock). Ends every child."""
-        changes = _collect(self.changes, deadline_s)
+        changes = b"" if self.changes is None else _collect(self.changes, deadline_s)
         submodules = _collect(self.submodules, deadline_s)
         lfs = _collect(self.lfs, deadline_s)
-        return (*_about_changes(changes), *_about_submodules(submodules), *_about_lfs(lfs))
+        return (*_about_changes(changes), *_about_submodules(submodules, self.given_submodules), *_about_lfs(lfs))
 
 
 def left_out_notes(source: Source, timeout_s: float = 60.0) -> tuple[str, ...]:
@@ -53,14 +59,10 @@ def start_left_out_notes(source: Source) -> PendingNotes:
     Trust: git reads the user's own repository as the user's own ``git status`` does; filters that he
     configured there may run.
     """
-    git_dir = _own_git_dir(source)
+    git_dir = own_git_dir(source)
     base = source.base_commit
     return PendingNotes(
-        changes=_ask(
-            ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal", "--ignore-submodules=all"],
-            git_dir,
-            source.toplevel,
-        ),
+        changes=None if source.with_changes or source.url else _ask(_STATUS, git_dir, source.toplevel),
         submodules=_ask(
             ["config", "-z", f"--blob={base}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$"], git_dir, None
         ),
@@ -69,10 +71,11 @@ def start_left_out_notes(source: Source) -> PendingNotes:
             git_dir,
             None,
         ),
+        given_submodules=len(source.submodules),
     )
 
 
-def _own_git_dir(source: Source) -> Path:
+def own_git_dir(source: Source) -> Path:
     """The git directory with this working tree's index: a linked worktree has one of its own."""
     pointer = source.toplevel / ".git"
     if pointer.is_file():
@@ -113,12 +116,15 @@ def _about_changes(answer: bytes | None) -> tuple[str, ...]:
     untracked = sum(entry.startswith(b"??") for entry in entries)
     changed = len(entries) - untracked
     parts = [f"{changed} changed {_files(changed)}"] * bool(changed) + [f"{untracked} untracked"] * bool(untracked)
-    return (f"not committed, so not in the copy: {' and '.join(parts)}",) if parts else ()
+    return (f"not committed, so not in the copy: {' and '.join(parts)} (see --with-changes)",) if parts else ()
 
 
-def _about_submodules(answer: bytes | None) -> tuple[str, ...]:
-    count = (answer or b"").count(b"\0")
-    return (f"{count} {'submodule is' if count == 1 else 'submodules are'} left empty in the copy",) if count else ()
+def _about_submodules(answer: bytes | None, given: int) -> tuple[str, ...]:
+    count = (answer or b"").count(b"\0") - given
+    if count <= 0:
+        return ()
+    hint = "" if given else " (see --submodules)"
+    return (f"{count} {'submodule is' if count == 1 else 'submodules are'} left empty in the copy{hint}",)
 
 
 def _about_lfs(answer: bytes | None) -> tuple[str, ...]:

@@ -59,7 +59,9 @@ def prepare_command(
 ) -> tuple[str, ...]:
     """Clone ``branch`` from ``url`` into the empty ``directory``, ready for the agent to commit and push."""
     name, email = commit_identity(agent, author)
-    return _command(("prepare.sh",), url, branch, str(source.depth), name, email, str(directory))
+    arguments = (url, branch, str(source.depth), name, email, str(directory))
+    submodules = (word for submodule in source.submodules for word in (submodule.name, submodule.path))
+    return _command(("prepare.sh",), *arguments, *submodules)
 
 
 def finish_command(

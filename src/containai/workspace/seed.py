@@ -29,7 +29,7 @@ _CONFIG = """\
 	filemode = true
 	bare = false
 	logallrefupdates = true
-{extensions}[remote "{remote}"]
+{sparse}{extensions}[remote "{remote}"]
 	url = {url}
 	fetch = {fetch}
 	tagOpt = --no-tags
@@ -87,11 +87,14 @@ def seed_workspace(
         for name in (ref, tracking):
             (git_dir / name).write_text(f"{base}\n", encoding="ascii")
         (git_dir / f"refs/remotes/{REMOTE_NAME}/HEAD").write_text(f"ref: {tracking}\n", encoding="utf-8")
+        if source.sparse is not None:
+            patterns = source.sparse.patterns.encode(errors="surrogateescape")
+            (git_dir / "info" / "sparse-checkout").write_bytes(patterns)
         (git_dir / "config").write_text(_config(source, branch, commit_identity(agent, author), url), encoding="utf-8")
         # Last: what has no HEAD is no repository, so an interrupted seed is never taken for a whole one.
         (git_dir / "HEAD").write_text(f"ref: {ref}\n", encoding="utf-8")
         if owner is not None:
-            _give(git_dir, *owner)
+            give(git_dir, *owner)
     except OSError as error:
         raise WorkspaceError(
             "the workspace cannot be written",
@@ -147,24 +150,28 @@ def _config(source: Source, branch: str, identity: tuple[str, str], url: str) ->
     sha256 = len(source.base_commit) == 64
     return _CONFIG.format(
         version=1 if sha256 else 0,
+        sparse=""
+        if source.sparse is None
+        else f"\tsparseCheckout = true\n\tsparseCheckoutCone = {str(source.sparse.cone).lower()}\n",
         extensions="[extensions]\n\tobjectFormat = sha256\n" if sha256 else "",
         remote=REMOTE_NAME,
         url=url,
-        fetch=_quoted(f"+refs/heads/{branch}:refs/remotes/{REMOTE_NAME}/{branch}"),
-        branch=_quoted(branch),
-        merge=_quoted(f"refs/heads/{branch}"),
-        name=_quoted(name),
-        email=_quoted(email),
+        fetch=quoted(f"+refs/heads/{branch}:refs/remotes/{REMOTE_NAME}/{branch}"),
+        branch=quoted(branch),
+        merge=quoted(f"refs/heads/{branch}"),
+        name=quoted(name),
+        email=quoted(email),
     )
 
 
-def _quoted(value: str) -> str:
-    """A value, or the name of a subsection, in git's configuration. Source: git-config(1), Syntax."""
+def quoted(value: str) -> str:
+    """Quote a value, or the name of a subsection, in git's configuration. Source: git-config(1), Syntax."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _give(directory: Path, uid: int, gid: int) -> None:
+def give(directory: Path, uid: int, gid: int) -> None:
+    """Make a tree of the host's making the agent's."""
     os.chown(directory, uid, gid)
     for folder, names, files in os.walk(directory):
         for name in [*names, *files]:

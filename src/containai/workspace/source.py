@@ -75,8 +75,13 @@ def resolve_source(path: Path, *, user: Mapping[str, str] = _NO_USER, state_dir:
         git_dir=git_dir,
         base_commit=commit,
         described=ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else commit[:12],
-        depth=0 if _is_small_and_complete(git_dir) else SHALLOW_DEPTH,
+        depth=history_depth(git_dir),
     )
+
+
+def history_depth(git_dir: Path) -> int:
+    """How many commits of a repository are given; 0 is the branch's whole history."""
+    return 0 if _is_small_and_complete(git_dir) else SHALLOW_DEPTH
 
 
 def _refusal(place: Path, parts: list[bytes], said: str, user: Mapping[str, str]) -> WorkspaceError:

@@ -50,7 +50,7 @@ def test_submodules(repository: Path, tmp_path: Path) -> None:
         git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), name)
     commit(repository)
     (note,) = left_out_notes(resolve_source(repository))
-    assert note == "2 submodules are left empty in the copy"
+    assert note == "2 submodules are left empty in the copy (see --submodules)"
 
 
 def test_lfs(repository: Path) -> None:
@@ -73,6 +73,7 @@ def test_a_comparison_that_takes_too_long_is_ended_and_said(repository: Path, tm
     notes = pending.collect(started + 0.5)
     assert monotonic_s() - started < 10
     assert any("could not be compared in time" in note for note in notes)
+    assert pending.changes is not None
     assert pending.changes.child.poll() is not None
     filter_pid = int((tmp_path / "pid").read_text())
     deadline = monotonic_s() + 5
