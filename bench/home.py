@@ -41,8 +41,8 @@ def section(place: Place, rounds: int, *, small: bool) -> Iterator[str]:
     yield (
         "*Return*: from the agent's end to the end of the session, so the search for what was left uncommitted, the "
         "push into the quarantine, both checks of every object and the move of the branch. *git push*: the same "
-        "commit, made the same way in a plain clone, to a bare repository on the same disk. Milliseconds: median (lowest to "
-        "highest).\n"
+        "commit, made the same way in a plain clone, to a bare repository on the same disk. Milliseconds: median "
+        "(lowest to highest).\n"
     )
     rows = []
     for title, repository, files in (
