@@ -86,7 +86,11 @@ def test_every_character_alone() -> None:
     lines = ["x" + "".join(map(chr, points[start : start + 100])) for start in range(0, len(points), 100)]
     unbound = CLEANER.replace("\nclean_message\n", "\nMESSAGE_BYTES=9999999 MESSAGE_LINES=9999 SUBJECT_WIDTH=120")
     kept = ["".join(filter(_is_kept, line)).rstrip(" ") for line in lines]
-    assert cleaned("\n".join(lines).encode(), f"{unbound}\nclean_message\n").decode().splitlines() == [kept[0], "", *kept[1:]]
+    assert cleaned("\n".join(lines).encode(), f"{unbound}\nclean_message\n").decode().splitlines() == [
+        kept[0],
+        "",
+        *kept[1:],
+    ]
 
 
 def test_no_range_holds_a_character_that_acts_or_hides() -> None:
