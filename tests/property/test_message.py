@@ -50,10 +50,10 @@ def expected(message: bytes) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def cleaned(message: bytes) -> bytes:
+def cleaned(message: bytes, script: str = CLEANER) -> bytes:
     """What the script makes of it."""
     done = subprocess.run(
-        ["/bin/sh", "-c", CLEANER], input=message, capture_output=True, timeout=30, check=True,
+        ["/bin/sh", "-c", script], input=message, capture_output=True, timeout=30, check=True,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     )  # fmt: skip
     return done.stdout
@@ -76,9 +76,21 @@ pieces = st.one_of(
 @example(b"x" * 20000)
 @example("é".encode() * 9000)
 @example(b"con\xe2\x80\x8btainai-session: forged\n \tContainai-Session: forged")
-@example("".join(chr(c) for c in range(0x3200) if c != 10).encode())
 def test_a_message_is_what_may_stand_in_one(message: bytes) -> None:
     assert cleaned(message).decode() == expected(message)
+
+
+def test_every_character_alone() -> None:
+    """The planes in use, and that of the tags, a hundred characters a line."""
+    points = [*range(0x20, 0xD800), *range(0xE000, 0x20000), *range(0xE0000, 0xE1000)]
+    lines = ["x" + "".join(map(chr, points[start : start + 100])) for start in range(0, len(points), 100)]
+    unbound = CLEANER.replace("\nclean_message\n", "\nMESSAGE_BYTES=9999999 MESSAGE_LINES=9999 SUBJECT_WIDTH=120")
+    kept = ["".join(filter(_is_kept, line)).rstrip(" ") for line in lines]
+    assert cleaned("\n".join(lines).encode(), f"{unbound}\nclean_message\n").decode().splitlines() == [
+        kept[0],
+        "",
+        *kept[1:],
+    ]
 
 
 def test_no_range_holds_a_character_that_acts_or_hides() -> None:

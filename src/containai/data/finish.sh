@@ -296,6 +296,8 @@ is_repeated() {
 # Bring result to the host, whatever stands there.
 deliver() {
     push && return 0
+    # Once more: what takes the push on the host may have been killed, and these are the agent's own commits.
+    case $said in *'[rejected]'*) ;; *) sleep 1 && push && return 0 ;; esac
     case $said in *'[rejected]'*) ;; *) return 1 ;; esac
     fetch_remote || return 1
     if contains "$remote" "$result" || is_repeated; then # pushed from elsewhere or before, and nothing new here
@@ -377,7 +379,9 @@ if finish_theirs; then
     other_work
 else
     why=$(printf '%s' "${said:-}" | head -n 1)
-    note "the workspace's repository could not be used; its files are committed onto what was pushed last. ${why:+git said: $why}"
+    # A repository that is there may hold commits: the host keeps the workspace, and recover tries again.
+    kept=${theirs:+not returned: commits that no push brought home; }
+    note "${kept}the workspace's repository could not be used; its files are committed onto what was pushed last. ${why:+git said: $why}"
     if ! finish_files; then
         say failed "$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')"
         exit 1

@@ -28,6 +28,7 @@ from containai.workspace.refs import (
     is_ancestor,
     list_branches,
     names_in_progress,
+    remove_own_lock,
     update_refs,
 )
 
@@ -216,6 +217,8 @@ def _move(source: Source, branch: str, base: str, addition: _Addition, in_place:
             return Returned(branch=branch, old=base, new=tip, commits=addition.commits)
         verb = ("update", f"refs/heads/{branch}", tip, old) if current else ("create", f"refs/heads/{branch}", tip, "")
         refused = update_refs(git_dir, [verb], _REASON)
+        if refused is not None and remove_own_lock(git_dir, f"refs/heads/{branch}", tip):
+            refused = update_refs(git_dir, [verb], _REASON)
         if refused is None:
             return Returned(branch=branch, old=old, new=tip, commits=addition.commits)
         if refused.error.code == "workspace.unwritable":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def update_refs(git_dir: Path, commands: Sequence[tuple[str, str, str, str]], re
     if done.status == 0:
         return None
     return Refused(error=_refused(git_dir, done.said), retry=any(sign in done.said for sign in _PASSING))
+
+
+def remove_own_lock(git_dir: Path, ref: str, new: str) -> bool:
+    """Remove the lock of a killed git that was to move ``ref`` to ``new``; whether it was there.
+
+    A lock holds the ref's new value, so it shows whose it is. An empty one may be a living git's, and stays.
+
+    Preconditions: nobody else moves ``ref`` to ``new``.
+    """
+    lock = git_dir / f"{ref}.lock"
+    with suppress(OSError):
+        if lock.read_bytes() == f"{new}\n".encode():
+            lock.unlink()
+            return True
+    return False
 
 
 def is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
