@@ -35,6 +35,7 @@ def build_parser() -> Parser:
     recover = commands.add_parser("recover", help="return the work of interrupted sessions and clean up")
     recover.add_argument("session", nargs="?", metavar="SESSION", help="only this one (default: all)")
     recover.add_argument("--json", action="store_true", help="print one JSON object a line")
+    _add_provenance(commands.add_parser("provenance", help="prove which session a commit came from"))
     demo = commands.add_parser("demo", help="contain a scripted agent that tries to break out")
     demo.add_argument("--keep", action="store_true", help="keep the sample repository")
     return parser
@@ -42,6 +43,21 @@ def build_parser() -> Parser:
 
 _RUN = "Run an agent, or any command, in a container of its own, on a branch of its own."
 _ENGINE = "which engine (default: %(default)s)"
+
+
+def _add_provenance(provenance: argparse.ArgumentParser) -> None:
+    actions = provenance.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    verify = actions.add_parser("verify", help="check the signed statements about commits; 1 when one is not proven")
+    verify.add_argument("commit", metavar="COMMIT|A..B", help="a commit, or all of a range")
+    verify.add_argument(
+        "--key", action="append", default=[], metavar="FILE", help="trust this public key, and no other"
+    )
+    show = actions.add_parser("show", help="print what is stated about a commit, checked or not")
+    show.add_argument("commit", metavar="COMMIT", help="a commit")
+    for action in (verify, show):
+        action.add_argument("--repository", default=".", metavar="DIR", help="where (default: the current directory)")
+    verify.add_argument("--json", action="store_true", help="print one JSON object a commit")
+    actions.add_parser("key", help="print your public key, for those who verify")
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ def _stand_on_firm_ground() -> None:
     os.umask(mask & 0o077)  # a mask that shuts out the owner would shut out git
 
 
-def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
+def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:  # noqa: PLR0911 - one for each command
     # Everything behind the first "--" is the agent's command, whatever it looks like.
     command: tuple[str, ...] | None = None
     if "--" in words:
@@ -86,6 +86,10 @@ def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
             from containai.cli import recover
 
             return recover.main(args, here, console)
+        case "provenance":
+            from containai.cli import provenance
+
+            return provenance.main(args, here, console)
         case "demo":
             from containai.cli import demo
 
