@@ -55,16 +55,19 @@ def option_tables() -> str:
     from containai.cli.arguments import build_parser
 
     parser = build_parser()
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    lines: list[str] = []
-    for group in groups:
+    return "\n".join(_command_lines(parser, "###"))
+
+
+def _command_lines(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
+    for group in parser._actions:
+        if not isinstance(group, argparse._SubParsersAction):
+            continue
         helps = {choice.dest: choice.help or "" for choice in group._choices_actions}
         for name, command in group.choices.items():
-            lines += [f"### containai {name}", "", f"{helps[name][:1].upper()}{helps[name][1:]}.", ""]
-            lines += ["| argument | meaning |", "| --- | --- |"]
-            lines += [_option_line(action, command) for action in command._actions if action.help]
-            lines.append("")
-    return "\n".join(lines)
+            yield from (f"{heading} {command.prog}", "", f"{helps[name][:1].upper()}{helps[name][1:]}.", "")
+            options = [_option_line(action, command) for action in command._actions if action.help]
+            yield from ("| argument | meaning |", "| --- | --- |", *options, "")
+            yield from _command_lines(command, f"{heading}#")
 
 
 def _option_line(action: argparse.Action, command: argparse.ArgumentParser) -> str:

@@ -14,7 +14,8 @@
     ├── SuperviseError                  125  supervise.<what>
     ├── ReturnFailed                    125  return.<what>
     ├── ReviewError                       1  review.<what>
-    └── AuditError                      125  audit.<what>
+    ├── AuditError                      125  audit.<what>
+    └── ProvenanceError                   1  provenance.<what>
 
 An error says what failed (``summary``), why (``details``) and what to do (``remedy``: one step or
 command a line). ``code`` is stable: scripts and the error page of the docs refer to it.
@@ -138,3 +139,10 @@ class AuditError(ContainaiError):
     """The session's event log cannot be written or does not verify."""
 
     default_code = "audit.failed"
+
+
+class ProvenanceError(ContainaiError):
+    """A commit's signed statement does not prove what it should, or cannot be made."""
+
+    default_code = "provenance.failed"
+    exit_status = 1

@@ -288,3 +288,13 @@ def test_a_session_that_has_nothing_says_so(judged: Product) -> None:
         refused = judged.command(command, ran.result["session"])
         assert (refused.status, "error[review.nothing]" in refused.stderr) == (1, True)
     assert judged.command("review", "no-such-session").status == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--squash"], ["--no-ff"]])
+def test_what_was_merged_is_proven(judged: Product, options: list[str]) -> None:
+    """The three commands: run, merge, verify."""
+    ran = judged.run("echo all: > Makefile")
+    assert judged.command("merge", ran.result["session"], "--acknowledge", *ids(judged, ran), *options).status == 0
+    proven = judged.command("provenance", "verify", "HEAD")
+    assert proven.status == 0, proven.stderr
+    assert ran.result["session"] in proven.stdout

@@ -57,7 +57,7 @@ def test_wheel_holds_the_shim_the_filters_and_the_data(sources: Path, tmp_path: 
 
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
     python = tmp_path / "venv/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-index", wheel], check=True, timeout=120)
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel], check=True, timeout=120)
 
     (package,) = (tmp_path / "venv").glob("lib/python*/site-packages/containai")
     shim = package / "_native/containai-shim"

@@ -71,6 +71,12 @@ class EventLog:
                 raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
             self._seq, self._prev = self._seq + 1, digest
 
+    @property
+    def checkpoint(self) -> tuple[int, str]:
+        """Number and hash of the last event: together they fix the whole log up to there."""
+        with self._lock:
+            return self._seq, self._prev
+
     def sync(self) -> None:
         """Make every event so far durable.
 

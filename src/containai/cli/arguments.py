@@ -62,6 +62,7 @@ def build_parser() -> Parser:
     remove = commands.add_parser("remove", help="remove an ended session, its log, and its branch once that is merged")
     remove.add_argument("session", metavar="SESSION", help="id, name or branch")
     remove.add_argument("-y", "--force", action="store_true", help="also if it holds work that was never returned")
+    _add_provenance(commands.add_parser("provenance", help="prove which session a commit came from"))
     demo = commands.add_parser("demo", help="contain a scripted agent that tries to break out")
     demo.add_argument("--keep", action="store_true", help="keep the sample repository")
     return parser
@@ -74,6 +75,21 @@ _HOW = (
     ("squash", "make one commit of it"),
 )
 _ENGINE = "which engine (default: %(default)s)"
+
+
+def _add_provenance(provenance: argparse.ArgumentParser) -> None:
+    actions = provenance.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    verify = actions.add_parser("verify", help="check the signed statements about commits; 1 when one is not proven")
+    verify.add_argument("commit", metavar="COMMIT|A..B", help="a commit, or all of a range")
+    verify.add_argument(
+        "--key", action="append", default=[], metavar="FILE", help="trust this public key, and no other"
+    )
+    show = actions.add_parser("show", help="print what is stated about a commit, checked or not")
+    show.add_argument("commit", metavar="COMMIT", help="a commit")
+    for action in (verify, show):
+        action.add_argument("--repository", default=".", metavar="DIR", help="where (default: the current directory)")
+    verify.add_argument("--json", action="store_true", help="print one JSON object a commit")
+    actions.add_parser("key", help="print your public key, for those who verify")
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

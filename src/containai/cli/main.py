@@ -54,6 +54,7 @@ _COMMANDS = {
     "merge": ("decision", "merge_main"),
     "drop": ("decision", "drop_main"),
     "remove": ("decision", "remove_main"),
+    "provenance": ("provenance", "main"),
     "demo": ("demo", "main"),
 }
 

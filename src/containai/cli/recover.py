@@ -12,7 +12,7 @@ from containai.session.recover import Recovered, recover_all
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Recover one session, or all that need it; 1 when one could not be."""
     failed = False
-    for recovered in recover_all(here.state_dir, args.session):
+    for recovered in recover_all(here.state_dir, args.session, config_dir=here.config_file.parent):
         failed = failed or bool(recovered.problem)
         if args.json:
             print_json(recovered.as_json())

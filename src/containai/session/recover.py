@@ -41,7 +41,7 @@ class Recovered:
         return asdict(self)
 
 
-def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
+def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Iterator[Recovered]:
     """Recover one named session, or every session that needs it.
 
     A session whose work was kept on purpose (``--no-push``) is returned only when it is named.
@@ -66,7 +66,7 @@ def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
                 raise StateError(f"session {record.id} is running", code="state.running")
             continue
         try:
-            yield _recover(directory, record, state_dir)
+            yield _recover(directory, record, state_dir, config_dir)
         except ContainaiError as error:
             yield Recovered(
                 session=record.id, branch=record.branch, problem=" ".join(filter(None, (error.summary, error.details)))
@@ -75,7 +75,7 @@ def recover_all(state_dir: Path, wanted: str | None) -> Iterator[Recovered]:
             directory.unlock()
 
 
-def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> Recovered:
+def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, config_dir: Path) -> Recovered:
     for group in cgroups.find_leftovers({record.id}):
         group.kill()
         group.destroy()
@@ -110,7 +110,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path) -> R
         )
         claim_branch(source, branch)
         engine = EmbeddedEngine(embedded_tools(facts))
-        brought = bring_home(engine, directory, plan, quarantine, log)
+        brought = bring_home(engine, directory, plan, quarantine, log, config_dir=config_dir)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
         settle(directory, brought, record.exit_code)
     return Recovered(

@@ -6,6 +6,7 @@ Whatever happens here, work is either in the host repository or still in the ses
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
 from containai.engine.embedded.engine import EmbeddedEngine
@@ -14,6 +15,7 @@ from containai.git_return.apply import apply_return
 from containai.git_return.quarantine import Quarantine
 from containai.plan.model import SessionPlan
 from containai.render.containers import render_housekeeping
+from containai.session.attesting import attest_returned
 from containai.session.housekeeping import run_chore
 from containai.session.in_place import land_in_place
 from containai.session.signals import EndingSignals
@@ -44,6 +46,8 @@ def bring_home(
     quarantine: Quarantine,
     log: EventLog,
     signals: EndingSignals | None = None,
+    *,
+    config_dir: Path,
 ) -> Brought:
     """Finish the workspace in a container of its own, then apply the one returned ref.
 
@@ -54,7 +58,7 @@ def bring_home(
     try:
         # The record's digest, not the plan's: recover has made a plan of its own.
         finished = _finish(engine, plan, record.config_sha256, quarantine, log, signals)
-        brought = _apply(plan, quarantine, log, finished) if plan.push else _keep(plan, finished)
+        brought = _apply(plan, quarantine, log, finished, config_dir) if plan.push else _keep(plan, finished)
     except ContainaiError as error:
         brought = Brought(branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True)
     log.append(
@@ -97,7 +101,9 @@ def _finish(
     return report
 
 
-def _apply(plan: SessionPlan, quarantine: Quarantine, log: EventLog, finished: FinishReport) -> Brought:
+def _apply(
+    plan: SessionPlan, quarantine: Quarantine, log: EventLog, finished: FinishReport, config_dir: Path
+) -> Brought:
     in_place = land_in_place(plan) if plan.in_place else None
     returned = apply_return(plan.source, quarantine, plan.branch, plan.source.base_commit, in_place)
     log.append(
@@ -108,13 +114,14 @@ def _apply(plan: SessionPlan, quarantine: Quarantine, log: EventLog, finished: F
         new=returned.new,
         verdict="allow",
     )
+    attest_notes = attest_returned(plan, returned, log, config_dir)
     if not returned.commits and not plan.in_place:
         release_branch(plan.source, plan.branch, plan.source.base_commit)
     return Brought(
         branch=returned.branch,
         commits=returned.commits,
         pushed=bool(returned.commits),
-        notes=(*finished.notes, *returned.notes),
+        notes=(*finished.notes, *returned.notes, *attest_notes),
         kept=any(note.startswith(_LEAVES_WORK) for note in finished.notes),
     )
 

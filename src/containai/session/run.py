@@ -73,7 +73,10 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         say.progress("bringing the work home")
         from containai.session.returning import bring_home  # not needed for a start
 
-        brought = bring_home(engine, session.directory, session.plan, session.quarantine, session.log, signals)
+        config_dir = host.config_file.parent
+        brought = bring_home(
+            engine, session.directory, session.plan, session.quarantine, session.log, signals, config_dir=config_dir
+        )
         return _settle(session, ended, guards, brought)
 
 
