@@ -40,19 +40,7 @@ class GitOverHttps:
         return f"https://localhost:{self.port}/owner/project"
 
 
-@contextlib.contextmanager
-def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:  # noqa: C901  (a server in one piece)
-    """Serve ``repository`` to whoever knows the password; keys and certificates go to ``folder``."""
-    folder.mkdir()
-    (folder / "openssl.cnf").write_text(_CONFIG)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-config", "openssl.cnf", "-keyout", "key.pem", "-out", "ca.pem"],
-        cwd=folder, check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    state = GitOverHttps(port=0, authority=folder / "ca.pem")
-    token = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-
+def _handler(state: GitOverHttps, repository: Path, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self, kind: str, body: bytes, status: int = 200) -> None:
             self.send_response(status)
@@ -103,7 +91,23 @@ def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:  # noqa: C9
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@contextlib.contextmanager
+def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:
+    """Serve ``repository`` to whoever knows the password; keys and certificates go to ``folder``."""
+    folder.mkdir()
+    (folder / "openssl.cnf").write_text(_CONFIG)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-config", "openssl.cnf", "-keyout", "key.pem", "-out", "ca.pem"],
+        cwd=folder, check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    state = GitOverHttps(port=0, authority=folder / "ca.pem")
+    token = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state, repository, token))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
