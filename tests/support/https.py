@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import ssl
 import subprocess
 import threading
@@ -40,6 +41,18 @@ class GitOverHttps:
         return f"https://localhost:{self.port}/owner/project"
 
 
+def _upload_pack(repository: Path, *options: str, stdin: bytes = b"") -> bytes:
+    trusted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    return subprocess.run(
+        ["git", "upload-pack", "--stateless-rpc", *options, str(repository)],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **trusted},
+    ).stdout
+
+
 def _handler(state: GitOverHttps, repository: Path, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self, kind: str, body: bytes, status: int = 200) -> None:
@@ -52,15 +65,6 @@ def _handler(state: GitOverHttps, repository: Path, token: str) -> type[BaseHTTP
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-
-        def _git(self, *options: str, stdin: bytes = b"") -> bytes:
-            done = subprocess.run(
-                ["git", "upload-pack", "--stateless-rpc", *options, str(repository)],
-                input=stdin, capture_output=True, timeout=60, check=False,
-                env={"PATH": "/usr/bin:/bin", "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
-                     "GIT_CONFIG_VALUE_0": "*", "HOME": "/nonexistent"},
-            )  # fmt: skip
-            return done.stdout
 
         def _allowed(self) -> bool:
             state.seen.append(self.path)
@@ -75,17 +79,14 @@ def _handler(state: GitOverHttps, repository: Path, token: str) -> type[BaseHTTP
         def do_GET(self) -> None:
             if self._allowed():
                 line = b"# service=git-upload-pack\n"
-                body = b"%04x" % (len(line) + 4) + line + b"0000" + self._git("--advertise-refs")
+                body = b"%04x" % (len(line) + 4) + line + b"0000" + _upload_pack(repository, "--advertise-refs")
                 self._answer("application/x-git-upload-pack-advertisement", body)
 
         def do_POST(self) -> None:
             asked = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
-
-                asked = gzip.decompress(asked)
+            asked = gzip.decompress(asked) if self.headers.get("Content-Encoding") == "gzip" else asked
             if self._allowed():
-                body = self._git(stdin=asked)
+                body = _upload_pack(repository, stdin=asked)
                 self._answer("application/x-git-upload-pack-result", body[: len(body) // 2] if state.broken else body)
 
         def log_message(self, *_: object) -> None:
