@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import ssl
 import subprocess
 import threading
@@ -40,19 +41,19 @@ class GitOverHttps:
         return f"https://localhost:{self.port}/owner/project"
 
 
-@contextlib.contextmanager
-def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:  # noqa: C901  (a server in one piece)
-    """Serve ``repository`` to whoever knows the password; keys and certificates go to ``folder``."""
-    folder.mkdir()
-    (folder / "openssl.cnf").write_text(_CONFIG)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-config", "openssl.cnf", "-keyout", "key.pem", "-out", "ca.pem"],
-        cwd=folder, check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    state = GitOverHttps(port=0, authority=folder / "ca.pem")
-    token = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+def _upload_pack(repository: Path, *options: str, stdin: bytes = b"") -> bytes:
+    trusted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    return subprocess.run(
+        ["git", "upload-pack", "--stateless-rpc", *options, str(repository)],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **trusted},
+    ).stdout
 
+
+def _handler(state: GitOverHttps, repository: Path, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self, kind: str, body: bytes, status: int = 200) -> None:
             self.send_response(status)
@@ -64,15 +65,6 @@ def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:  # noqa: C9
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-
-        def _git(self, *options: str, stdin: bytes = b"") -> bytes:
-            done = subprocess.run(
-                ["git", "upload-pack", "--stateless-rpc", *options, str(repository)],
-                input=stdin, capture_output=True, timeout=60, check=False,
-                env={"PATH": "/usr/bin:/bin", "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
-                     "GIT_CONFIG_VALUE_0": "*", "HOME": "/nonexistent"},
-            )  # fmt: skip
-            return done.stdout
 
         def _allowed(self) -> bool:
             state.seen.append(self.path)
@@ -87,23 +79,36 @@ def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:  # noqa: C9
         def do_GET(self) -> None:
             if self._allowed():
                 line = b"# service=git-upload-pack\n"
-                body = b"%04x" % (len(line) + 4) + line + b"0000" + self._git("--advertise-refs")
+                body = b"%04x" % (len(line) + 4) + line + b"0000" + _upload_pack(repository, "--advertise-refs")
                 self._answer("application/x-git-upload-pack-advertisement", body)
 
         def do_POST(self) -> None:
             asked = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
-
-                asked = gzip.decompress(asked)
+            asked = gzip.decompress(asked) if self.headers.get("Content-Encoding") == "gzip" else asked
             if self._allowed():
-                body = self._git(stdin=asked)
+                body = _upload_pack(repository, stdin=asked)
                 self._answer("application/x-git-upload-pack-result", body[: len(body) // 2] if state.broken else body)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@contextlib.contextmanager
+def serve(repository: Path, folder: Path) -> Iterator[GitOverHttps]:
+    """Serve ``repository`` to whoever knows the password; keys and certificates go to ``folder``."""
+    folder.mkdir()
+    (folder / "openssl.cnf").write_text(_CONFIG)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-config", "openssl.cnf", "-keyout", "key.pem", "-out", "ca.pem"],
+        cwd=folder, check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    state = GitOverHttps(port=0, authority=folder / "ca.pem")
+    token = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state, repository, token))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)

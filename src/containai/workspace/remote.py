@@ -87,14 +87,14 @@ def fetch_source(address: Address, user: Mapping[str, str], state_dir: Path) -> 
         raise WorkspaceError(
             "the remote's default branch has no commit", code="workspace.unborn", details=f"{branch} of {address.url}"
         )
-    told = f"the work returns to {kept}; in a clone of yours: git fetch {shlex.quote(str(kept))} BRANCH"
+    told = f"the work returns to {kept}; from there: git -C {shlex.quote(str(kept))} push origin BRANCH"
     return Source(
         toplevel=kept,
         git_dir=kept,
         base_commit=asked.stdout.decode().strip(),
         described=branch,
         depth=history_depth(kept),
-        notes=(told, f"or pass it on: git -C {shlex.quote(str(kept))} push origin BRANCH"),
+        notes=(told,),
         url=address.url,
     )
 
