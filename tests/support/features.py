@@ -48,6 +48,11 @@ def _i386() -> bool:
     return Path("/proc/sys/abi/vsyscall32").exists()
 
 
+def _loop() -> bool:
+    # A free device, and the right to use it: nothing is mounted for the question.
+    return os.geteuid() == 0 and _runs("losetup", "--find") and _runs("mkfs.ext4", "-V")
+
+
 PROBES: dict[str, Callable[[], bool]] = {
     "apparmor": _apparmor,
     "bubblewrap": lambda: shutil.which("bwrap") is not None,
@@ -58,6 +63,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "i386": _i386,
     "landlock": _landlock,
     "legacy-tiocsti": lambda: _read("/proc/sys/dev/tty/legacy_tiocsti") in {"1", ""},
+    "loop": _loop,
     "node": lambda: _runs("node", "--version"),
     "npm-registry": lambda: _runs("npm", "ping", timeout_s=30),
     "root": lambda: os.geteuid() == 0,

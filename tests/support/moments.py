@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,14 @@ class Watched:
     product: Product
     child: subprocess.Popen[bytes]
     made: tuple[str, ...] = ()
-    _path: Path | None = field(default=None)
+    _path: Path | None = None
+    _sessions: Path | None = None
 
     @property
     def path(self) -> Path | None:
         """The session's directory."""
         if self._path is None:
-            self._path = next(self.product.sessions.glob("*"), None)
+            self._path = next((self._sessions or self.product.sessions).glob("*"), None)
         return self._path
 
     def phase(self) -> str:

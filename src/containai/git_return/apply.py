@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
@@ -29,6 +30,7 @@ from containai.workspace.refs import (
     list_branches,
     names_in_progress,
     remove_own_lock,
+    sync_directory,
     update_refs,
 )
 
@@ -106,7 +108,11 @@ def apply_return(
         note = "the agent moved its branch back to before its starting point; there is nothing to return"
         return Returned(branch=branch, old=base, new=base, notes=(note,))
     _transfer(source, quarantine, tip, base)
-    return _move(source, branch, base, addition, in_place)
+    returned = _move(source, branch, base, addition, in_place)
+    # Git syncs a ref's content, not the directory that names it; the session's copy is deleted next.
+    with suppress(FileNotFoundError):
+        sync_directory((source.git_dir / "refs" / "heads" / returned.branch).parent)
+    return returned
 
 
 def _walk(quarantine: Quarantine, tip: str, base: str) -> _Addition:

@@ -16,6 +16,7 @@ from pathlib import Path
 from containai.errors import StateError
 from containai.plan.model import Source
 from containai.policy.model import GIB
+from containai.workspace.refs import sync_directory
 
 MAX_PACK_BYTES = GIB
 """Most bytes that one push may send."""
@@ -118,6 +119,10 @@ class Quarantine:
                 details=f"{self.path}: {error}",
             ) from error
 
+    def sync_ref(self) -> None:
+        """Make the branch's last move durable: git syncs a ref's content, not the directory that names it."""
+        sync_directory((self.path / self.ref).parent)
+
     def packs(self) -> dict[str, int]:
         """Names (without suffix) and sizes of the packs that pushes have left."""
         with os.scandir(self.path / "objects" / "pack") as entries:
@@ -169,9 +174,12 @@ def open_quarantine(path: Path, branch: str, base: str) -> Quarantine:
 
     Raises:
         StateError: It is not there.
+
+    Preconditions: no server works on it. A lock on its ref is then a dead one's, and would keep every push out.
     """
     quarantine = Quarantine(path=path, branch=branch, base=base)
     quarantine.tip()
+    (path / f"{quarantine.ref}.lock").unlink(missing_ok=True)
     return quarantine
 
 

@@ -148,6 +148,7 @@ class ReturnServer:
         with self._turn:
             try:
                 outcomes = receive(client, self._quarantine, push, deep=self._may_walk)
+                self._quarantine.sync_ref()
             except (OSError, WireError, ContainaiError) as error:
                 outcomes = [Outcome(command=command, reason=str(error)) for command in push.commands]
                 client.refuse(error_packet(str(error), sideband=push.sideband))

@@ -5,7 +5,7 @@ Whatever happens here, work is either in the host repository or still in the ses
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
@@ -55,12 +55,20 @@ def bring_home(
     a second one keeps the work in the session.
     """
     record = directory.update(phase=Phase.RETURNING)
+    brought = Brought(branch=plan.branch)
+    problems: list[str] = []
     try:
         # The record's digest, not the plan's: recover has made a plan of its own.
         finished = _finish(engine, plan, record.config_sha256, quarantine, log, signals)
+    except ContainaiError as error:
+        finished = FinishReport()
+        problems.append(_told(error))
+    try:  # what was pushed comes home, even where what was left does not
         brought = _apply(plan, quarantine, log, finished, config_dir) if plan.push else _keep(plan, finished)
     except ContainaiError as error:
-        brought = Brought(branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True)
+        problems.append(_told(error))
+    if problems:
+        brought = replace(brought, problem=" ".join(problems), kept=True)
     log.append(
         Kind.SESSION,
         "returned",
@@ -71,6 +79,10 @@ def bring_home(
     )
     log.sync()  # before it is announced, and before the workspace goes
     return brought
+
+
+def _told(error: ContainaiError) -> str:
+    return " ".join(filter(None, (error.summary, error.details)))
 
 
 def _finish(
@@ -115,7 +127,8 @@ def _apply(
         verdict="allow",
     )
     attest_notes = attest_returned(plan, returned, log, config_dir)
-    if not returned.commits and not plan.in_place:
+    # An unfinished session keeps its branch: it may still need it. The user's own is never ours to delete.
+    if not returned.commits and finished.result and not plan.in_place:
         release_branch(plan.source, plan.branch, plan.source.base_commit)
     return Brought(
         branch=returned.branch,

@@ -115,8 +115,8 @@ def _attend(
         running.callback(streams.drain)
         container.start()
         undo.pop_all()  # from here on work may exist: nothing is thrown away
-        session.directory.make_durable()  # while the agent already runs
         guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
+        session.directory.make_durable()  # while the agent already runs
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
     failure = guards.check()

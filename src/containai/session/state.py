@@ -128,15 +128,23 @@ class SessionDir:
                 os.fsync(file.fileno())
             os.replace(temporary, self.record_path)
             if record.phase not in (Phase.CREATING, Phase.RUNNING):
-                _sync_directory(self.path)
+                _sync(self.path)
         except OSError as error:
             raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
 
     def make_durable(self) -> None:
-        """Make sure that a loss of power leaves the session and its record: without one ``recover`` removes it."""
+        """Make sure that a loss of power leaves the session and what a return needs: the record and the quarantine.
+
+        Without a record ``recover`` removes the session; without the quarantine's own files nothing that was pushed
+        could be read again.
+        """
         try:
+            for folder, _, files in os.walk(self.quarantine):  # a push may run: what is gone again needs no sync
+                for path in (*(Path(folder, name) for name in files), Path(folder)):
+                    with suppress(FileNotFoundError):
+                        _sync(path)
             for path in (self.path, self.path.parent):
-                _sync_directory(path)
+                _sync(path)
         except OSError as error:
             raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
 
@@ -279,9 +287,9 @@ def _make_directory(path: Path, mode: int) -> None:
         path.chmod(mode)
 
 
-def _sync_directory(path: Path) -> None:
-    """Make renames and new names in a directory durable. Source: fsync(2), "Calling fsync() does not ..."."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a directory, durable. Source: fsync(2), "Calling fsync() does not ..."."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

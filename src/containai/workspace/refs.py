@@ -110,6 +110,15 @@ def remove_own_lock(git_dir: Path, ref: str, new: str) -> bool:
     return False
 
 
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Source: fsync(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
     """Whether ``newer`` contains ``older``. False too when one of them cannot be read."""
     return run_git(["merge-base", "--is-ancestor", older, newer], git_dir=git_dir).status == 0
