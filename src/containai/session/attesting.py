@@ -43,13 +43,14 @@ def attest_returned(plan: SessionPlan, returned: Returned, log: EventLog, config
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the work is already home
         why = f"{error.summary} {error.details}".strip() if isinstance(error, ContainaiError) else repr(error)
-        log.append(Kind.GIT, "not-attested", reason=why)
+        log.append(Kind.GIT, "not-attested", ref=NOTES_REF, verdict="failed", reason=why)
         return (f"no signed statement was made about the returned commits: {why}",)
     log.append(
         Kind.GIT,
         "attested",
         ref=NOTES_REF,
         new=attested.notes_commit,  # empty: all of it had been stated before
+        verdict="allow",
         key_id=attested.key_id,
         commits=len(returned.commits),
     )
