@@ -44,7 +44,7 @@ def test_returned_commits_verify_here_and_in_a_clone(product: Product, tmp_path:
     assert len(ran.result["commits"]) == 2
     attested = [event for event in product.events(ran, "git") if event["event"] == "attested"]
     assert len(attested) == 1
-    assert attested[0]["notes_commit"] == product.git("rev-parse", NOTES)
+    assert attested[0]["new"] == product.git("rev-parse", NOTES)
 
     key = product.home / ".config/containai/keys/provenance.pem"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -152,10 +153,12 @@ def host_traces() -> dict[str, set[str]]:
         if parent == 1 and any(word in command for word in ("containai-shim", "bwrap --args", "squid -N")):
             processes.add(f"{entry.name} {command[:100]}")
     groups = set()
-    for path in Path("/sys/fs/cgroup").rglob("containai-*-*"):
-        with contextlib.suppress(OSError):
-            if not (path / "cgroup.procs").read_text():
-                groups.add(str(path))
+    for folder, names, _ in os.walk("/sys/fs/cgroup"):  # unlike rglob, it bears with groups that vanish meanwhile
+        for name in names:
+            if re.fullmatch(r"containai-.+-.+", name):
+                with contextlib.suppress(OSError):
+                    if not Path(folder, name, "cgroup.procs").read_text():
+                        groups.add(os.path.join(folder, name))
     mounts = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/containai/sessions/" in line}
     return {"processes": processes, "groups": groups, "mounts": mounts}
 

@@ -11,6 +11,7 @@ from containai.audit.writer import EventLog, Kind, read_events
 from containai.errors import ContainaiError, ProvenanceError
 from containai.git_return.apply import Returned
 from containai.plan.model import SessionPlan
+from containai.provenance.notes import NOTES_REF
 
 
 def attest_returned(plan: SessionPlan, returned: Returned, log: EventLog, config_dir: Path) -> tuple[str, ...]:
@@ -23,7 +24,7 @@ def attest_returned(plan: SessionPlan, returned: Returned, log: EventLog, config
         return ()
     log.sync()  # a statement never speaks of an event that a loss of power could take back
     try:
-        from containai.provenance.attest import attest_session, session_facts
+        from containai.provenance.attest import attest_session, session_facts  # not needed for a start
 
         # From the log, not from the plan: recover has made a plan of its own.
         config = _configuration(read_events(log.path))
@@ -42,13 +43,15 @@ def attest_returned(plan: SessionPlan, returned: Returned, log: EventLog, config
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the work is already home
         why = f"{error.summary} {error.details}".strip() if isinstance(error, ContainaiError) else repr(error)
-        log.append(Kind.GIT, "not-attested", problem=why)
+        log.append(Kind.GIT, "not-attested", ref=NOTES_REF, verdict="failed", reason=why)
         return (f"no signed statement was made about the returned commits: {why}",)
     log.append(
         Kind.GIT,
         "attested",
+        ref=NOTES_REF,
+        new=attested.notes_commit,  # empty: all of it had been stated before
+        verdict="allow",
         key_id=attested.key_id,
-        notes_commit=attested.notes_commit,
         commits=len(returned.commits),
     )
     return ()

@@ -68,7 +68,7 @@ def _link(path: Path) -> None:
 
 def _fifo(path: Path) -> None:
     path.unlink()
-    os.mkfifo(path)
+    os.mkfifo(path, 0o600)
 
 
 @pytest.mark.parametrize(

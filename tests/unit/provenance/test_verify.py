@@ -361,6 +361,18 @@ def test_not_one_bit_of_a_note_can_be_another(shared: tuple[Host, bytes]) -> Non
                 verifier._read_note(host.commit, note[:at] + bytes([note[at] ^ bit]) + note[at + 1 :])
 
 
+def test_spare_bits_of_base64_carry_nothing(shared: tuple[Host, bytes]) -> None:
+    """Before the padding, several letters mean the same bytes: one of them is right."""
+    host, note = shared
+    verifier = Verifier(host.git_dir, trusted_keys(host.config_dir, []), host.sessions)
+    places = [at for at in range(len(note) - 1) if note[at : at + 1] != b"=" and note[at + 1 : at + 2] == b"="]
+    assert places, "a signature of 64 bytes is padded"
+    for at in places:
+        for byte in set(range(256)) - {note[at]}:
+            with pytest.raises(ProvenanceError):
+                verifier._read_note(host.commit, note[:at] + bytes([byte]) + note[at + 1 :])
+
+
 def test_a_key_that_is_not_ours_is_named_alone(host: Host, tmp_path: Path) -> None:
     from containai.provenance.keys import public_pem
 
