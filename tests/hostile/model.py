@@ -27,12 +27,14 @@ class Case:
     Attributes:
         script: For ``sh``, in the workspace. ``@CANARY@`` stands for a path of the host that must never come to be.
         says: A part of what the log or the result must say.
+        slow: Left out of the fast suite.
     """
 
     name: str
     script: str
     outcome: Outcome = Outcome.RETURNED
     says: str = ""
+    slow: bool = False
 
 
 LIBRARY = r"""
@@ -65,6 +67,9 @@ def push(name, ref=None):
     done = subprocess.run(["git", "-c", "push.recurseSubmodules=no", "push", "--no-verify", "-f", "local", name + ":" + (ref or REF)],
                           capture_output=True, timeout=120)
     return done.returncode
+def stand_on(name):
+    "The workspace's branch is that commit: what is left is committed on top of it."
+    open(".git/" + REF, "w").write(name + "\n")
 def tree_with(*entries):
     "A tree that also has the file of the base."
     old = subprocess.run(["git", "cat-file", "tree", "HEAD^{tree}"], capture_output=True).stdout

@@ -51,9 +51,18 @@ _HOOKS = (
     " reference-transaction sendemail-validate update"
 )
 
+
+def _set(key: str, value: str) -> str:
+    return f"git config --add '{key}' \"{value}\" || true; "
+
+
 CASES = (
+    Case(
+        name="every setting at once",
+        script=f"echo kept > work; {_PLANT}" + "".join(_set(key, value) for key, value in _SETTINGS.items()),
+    ),
     *(
-        Case(name=f"setting {key}", script=f"echo kept > work; {_PLANT} git config --add '{key}' \"{value}\" || true")
+        Case(name=f"setting {key}", script=f"echo kept > work; {_PLANT}{_set(key, value)}", slow=True)
         for key, value in _SETTINGS.items()
     ),
     Case(
