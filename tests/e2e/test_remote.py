@@ -73,7 +73,7 @@ def test_the_next_run_fetches_what_is_new_and_keeps_the_agents_branches(product:
     assert again.printed.split() == ["newer", "first"], again.stderr
     kept = kept_at(product, server)
     assert git(kept, "for-each-ref", "--format=%(refname)").split() == [
-        "refs/heads/shell/session-1", "refs/heads/shell/session-2",
+        "refs/heads/shell/session-1", "refs/heads/shell/session-2", "refs/notes/containai",
         "refs/remotes/origin/elsewhere", "refs/remotes/origin/main",
     ]  # fmt: skip
     assert sorted(path.name for path in kept.parent.iterdir()) == ["project.git", "project.git.lock"]

@@ -63,7 +63,7 @@ def test_a_hostile_branch_shows_every_trigger_first_and_nothing_of_it_acts(judge
     assert "hunter2" not in json.dumps(found)
     shown = judged.command("review", ran.result["session"])
     assert not any(c in shown.stdout for c in "\x1b\x07\u202e")
-    assert shown.stdout.index("Before you merge") < shown.stdout.index("diff --git")
+    assert shown.stdout.index("Before you merge,") < shown.stdout.index("diff --git")
     assert "<U+202E><1B>[31m" in shown.stdout
     assert not Path("/tmp/pwned").exists()
     assert judged.git("status", "--porcelain") == ""

@@ -14,7 +14,10 @@ from tests.support.product import IDENTITY, Product, make_repository
 
 pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
 
-SHARED = (".git/objects", ".git/refs/heads/shell", ".git/logs/refs/heads/shell")  # what a session may add to
+# What a session may add to.
+SHARED = (
+    ".git/objects", ".git/refs/heads/shell", ".git/logs/refs/heads/shell", ".git/refs/notes", ".git/logs/refs/notes"
+)  # fmt: skip
 
 
 def configured(product: Product) -> None:

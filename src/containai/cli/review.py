@@ -91,11 +91,11 @@ def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
 def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
     """The whole review, as (style, line). What is known at once comes first: the rest may take a while."""
     yield from _title(subject.record, draft)
-    yield from _group("runs or obeys something by its place", draft.triggers)
+    yield from _group("run or obey something by their place", draft.triggers)
     yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
-    yield from _group("has something in its content", [t for t in review.triggers if t.id not in known])
+    yield from _group("say something by their content", [t for t in review.triggers if t.id not in known])
     if not review.triggers:
         yield "added", "Nothing in it runs, obeys or hides anything on its own, as far as paths and contents tell"
     for note in review.notes:
@@ -129,7 +129,7 @@ def _title(record: SessionRecord, draft: Draft) -> Iterator[tuple[str, str]]:
 def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
     if not triggers:
         return
-    yield "warn", f"Before you merge: {len(triggers)} that {what}"
+    yield "warn", f"Before you merge, {len(triggers)} that {what}"
     for (kind, why), group in itertools.groupby(triggers, key=lambda trigger: (trigger.kind, trigger.why)):
         yield "warn", f"  {kind}: {why}"
         for trigger in group:

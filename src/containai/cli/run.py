@@ -170,7 +170,8 @@ def _tell(outcome: Outcome, console: Console) -> None:
     if outcome.problem:
         console.note(f"the work was not returned: {printable(outcome.problem)}")
     elif count:
-        console.progress(f"{count} commit{'s' if count > 1 else ''} on {outcome.branch}")
+        look = f"containai review {outcome.plan.session_id}"
+        console.progress(f"{count} commit{'s' if count > 1 else ''} on {outcome.branch}; look: {look}")
     elif outcome.kept is None:
         console.progress("nothing was changed; no branch is left behind")
     if outcome.kept is not None:
