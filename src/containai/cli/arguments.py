@@ -116,6 +116,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     add("--include", action="append", default=[], metavar="PATH", help="copy this ignored file or folder, such as .env")
     add("--sparse", action="append", default=[], metavar="PATH", help="check out only this folder; can be repeated")
     add("--submodules", action="store_true", help="give the submodules that are checked out")
+    add("--lfs", action="store_true", help="give the content of Git LFS files that are on this machine")
     add("--cpu", type=float, metavar="N", help="processors")
     add("--memory", metavar="SIZE", help="memory, as 512m or 4g")
     add("--timeout", type=float, metavar="SECONDS", help="end the agent after this time (exit status 124)")

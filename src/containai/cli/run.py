@@ -74,8 +74,8 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
     if args.name is not None and not _NAME.fullmatch(args.name):
         raise UsageError("--name: letters, digits, '.', '_' and '-' are expected, at most 63")
     address = parse_address(args.source) if looks_remote(args.source) else None
-    if address is not None and (args.with_changes or args.include or args.submodules):
-        raise UsageError("--with-changes, --include and --submodules are for a repository on this machine")
+    if address is not None and (args.with_changes or args.include or args.submodules or args.lfs):
+        raise UsageError("--with-changes, --include, --submodules and --lfs are for a repository on this machine")
     return RunRequest(
         source=Path(args.source),
         agent=args.agent or "shell",
@@ -100,6 +100,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         included=tuple(dict.fromkeys(args.include)),
         sparse=tuple(dict.fromkeys(args.sparse)),
         with_submodules=args.submodules,
+        with_lfs=args.lfs,
     )
 
 

@@ -144,6 +144,24 @@ begin_index() {
     git read-tree "$1" 2>/dev/null
 }
 
+# restore_lfs COMMIT: Git LFS files whose content was given and not changed are their pointers again in our index.
+restore_lfs() {
+    [ -n "$theirs" ] && [ -f "$theirs/containai-lfs" ] || return 0
+    while IFS= read -r line; do
+        oid=${line%%  *} path=${line#*  }
+        if ! [ -e "$path" ] && ! [ -L "$path" ] && ! [ -f .git/info/sparse-checkout ]; then
+            git update-index --force-remove -- "$path"
+        fi
+        [ -f "$path" ] || continue
+        sum=$(sha256sum <"$path")
+        if [ "${sum%% *}" = "$oid" ]; then
+            git --literal-pathspecs ls-tree --full-tree "$1" -- "$path" | git update-index --index-info
+        elif ! git --literal-pathspecs diff-index --quiet --cached "$1" -- "$path"; then
+            note "Git LFS does not know the new content of $path: it is returned as a plain file"
+        fi
+    done <"$theirs/containai-lfs"
+}
+
 # stage COMMIT: the working tree into our index.
 stage() {
     excluded= unborn= said=
@@ -331,7 +349,7 @@ finish_theirs() {
     read_heads
     start=${head:-$tip}
     [ -n "$start" ] || return 1
-    stage "$start" && embed_all "$start" || return 1
+    stage "$start" && restore_lfs "$start" && embed_all "$start" || return 1
 
     set -- "$start"
     if [ -n "$tip" ] && [ "$tip" != "$start" ] && ! contains "$start" "$tip"; then

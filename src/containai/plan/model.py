@@ -118,6 +118,7 @@ class Source:
         included: Ignored files and folders that are copied (``--include``), as paths below ``toplevel``.
         sparse: What is checked out, where that is not all.
         submodules: Those whose content is given (``--submodules``).
+        lfs: Whether the content of Git LFS files is given (``--lfs``).
         url: Where the repository was cloned from, by us; ``toplevel`` is then the bare repository itself.
     """
 
@@ -131,6 +132,7 @@ class Source:
     included: tuple[str, ...] = ()
     sparse: Sparse | None = None
     submodules: tuple[Submodule, ...] = ()
+    lfs: bool = False
     url: str = ""
 
 

@@ -36,3 +36,4 @@ class RunRequest:
     included: tuple[str, ...] = ()
     sparse: tuple[str, ...] = ()
     with_submodules: bool = False
+    with_lfs: bool = False

@@ -43,6 +43,10 @@ def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: End
         from containai.workspace.include import copy_included  # most launches need none of it
 
         notes = copy_included(plan.source, session.directory.workspace, owner)
+    if plan.source.lfs:
+        from containai.workspace.lfs import seed_lfs
+
+        notes += seed_lfs(session.directory.workspace, plan.source, owner)
     if plan.source.submodules:
         from containai.workspace.submodules import seed_submodules
 

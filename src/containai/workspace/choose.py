@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from containai.plan.model import Source
@@ -31,6 +32,8 @@ def choose_source(request: RunRequest, user: Mapping[str, str], state_dir: Path)
         from containai.workspace.submodules import find_submodules
 
         source = find_submodules(source)
+    if request.with_lfs:
+        source = replace(source, lfs=True)
     source = choose_sparse(source, request.sparse, user)
     if request.included:
         from containai.workspace.include import check_included

@@ -39,13 +39,15 @@ class PendingNotes:
     submodules: _Question
     lfs: _Question
     given_submodules: int
+    given_lfs: bool
 
     def collect(self, deadline_s: float) -> tuple[str, ...]:
         """The notes, as far as they are known at ``deadline_s`` (monotonic clock). Ends every child."""
         changes = b"" if self.changes is None else _collect(self.changes, deadline_s)
         submodules = _collect(self.submodules, deadline_s)
         lfs = _collect(self.lfs, deadline_s)
-        return (*_about_changes(changes), *_about_submodules(submodules, self.given_submodules), *_about_lfs(lfs))
+        about_lfs = () if self.given_lfs else _about_lfs(lfs)
+        return (*_about_changes(changes), *_about_submodules(submodules, self.given_submodules), *about_lfs)
 
 
 def left_out_notes(source: Source, timeout_s: float = 60.0) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ def start_left_out_notes(source: Source) -> PendingNotes:
             None,
         ),
         given_submodules=len(source.submodules),
+        given_lfs=source.lfs,
     )
 
 
@@ -128,7 +131,11 @@ def _about_submodules(answer: bytes | None, given: int) -> tuple[str, ...]:
 
 
 def _about_lfs(answer: bytes | None) -> tuple[str, ...]:
-    return ("files kept by Git LFS are copied as their pointers, without their content",) if answer else ()
+    return (
+        ("files kept by Git LFS are copied as their pointers, without their content (--lfs gives it)",)
+        if answer
+        else ()
+    )
 
 
 def _files(count: int) -> str:
