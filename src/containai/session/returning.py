@@ -54,7 +54,11 @@ def bring_home(
         finished = _finish(engine, plan, quarantine, log, signals)
         brought = _apply(plan, quarantine, log, finished) if plan.push else _keep(plan, finished)
     except ContainaiError as error:
-        brought = Brought(branch=plan.branch, problem=" ".join(filter(None, (error.summary, error.details))), kept=True)
+        brought = Brought(
+            branch=plan.branch,
+            problem=f"[{error.code}] {' '.join(filter(None, (error.summary, error.details)))}",
+            kept=True,
+        )
     log.append(
         Kind.SESSION,
         "returned",

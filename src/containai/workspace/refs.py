@@ -73,15 +73,18 @@ def delete_ref(git_dir: Path, ref: str, at: str) -> bool:
     return deleted
 
 
-def update_refs(git_dir: Path, commands: Sequence[tuple[str, str, str, str]], reason: str) -> Refused | None:
+def update_refs(
+    git_dir: Path, commands: Sequence[tuple[str, str, str, str]], reason: str, options: Sequence[str] = ()
+) -> Refused | None:
     """Move refs in one transaction: all of them or none; None when that is done.
 
     Args:
         commands: ``("create", ref, new, "")`` or ``("update", ref, new, old)``.
         reason: For the reflog.
+        options: Git's own, before the command.
     """
     stdin = b"".join(_command(*command) for command in commands)
-    done = run_git(["update-ref", "--no-deref", "-m", reason, "-z", "--stdin"], git_dir=git_dir, stdin=stdin)
+    done = run_git([*options, "update-ref", "--no-deref", "-m", reason, "-z", "--stdin"], git_dir=git_dir, stdin=stdin)
     if done.status == 0:
         return None
     return Refused(error=_refused(git_dir, done.said), retry=any(sign in done.said for sign in _PASSING))
