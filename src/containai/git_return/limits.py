@@ -1,7 +1,7 @@
 """How much a return may add, and how a list of git's is read without trusting its length.
 
-A few kilobytes of objects can describe billions of paths (a tree that holds one tree ten times, ten levels deep), or one
-name of a gigabyte. So nothing that git lists about the agent's objects is read whole: it comes in pieces, each
+A few kilobytes of objects can describe billions of paths (a tree that holds one tree ten times, ten levels deep), or
+one name of a gigabyte. So nothing that git lists about the agent's objects is read whole: it comes in pieces, each
 piece, their number and the time are bounded, and git is ended at the first excess.
 """
 
