@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from containai.errors import ReturnFailed
+from containai.git_return.relay import Bounds, bound
 from containai.host.clock import monotonic_s
 from containai.policy.model import GIB, MIB
 from containai.workspace.git import Argument, await_exit, end_group, spawn_git
@@ -44,6 +45,7 @@ MAX_LINK_BYTES = 4095
 MAX_GITLINKS = 200
 """Most submodule entries that a return adds or changes."""
 
+_MEMORY_BYTES = GIB
 _CHUNK = 1024 * 1024
 _MAX_RECORD = 16 * 1024
 
@@ -94,6 +96,8 @@ def read_records(
         os.close(writable)
         writable = -1
         try:
+            # Git holds all changes of a commit before it prints the first.
+            bound(child, Bounds(memory_bytes=_MEMORY_BYTES))
             rest = b""
             while chunk := _read(readable, deadline_s):
                 *records, rest = (rest + chunk).split(separator)
@@ -102,6 +106,8 @@ def read_records(
                     check_path(rest)
             if await_exit(child, deadline_s) != 0:
                 text = os.pread(said, 4096, 0).decode(errors="replace").strip()
+                if "out of memory" in text.lower():
+                    raise too_much(f"git needs more than {_MEMORY_BYTES} bytes to list it")
                 raise ReturnFailed("the returned commits cannot be read", code="return.incomplete", details=text)
         finally:
             end_group(child)
