@@ -53,6 +53,7 @@ TRAPS: tuple[tuple[str, str, bool, str], ...] = (
     ("file", "link-out", False, "ln -s ../../../../../etc outside"),
     ("file", "link-loop", False, "ln -s loop2 loop1; ln -s loop1 loop2"),
     ("file", "newline-escape-bidi", False, "touch \"$(printf 'a\\nb\\033[31mc\\342\\200\\256d')\""),
+    ("file", "like-a-record-of-git", False, "touch ':100644 120000 x' ':::' ':(top)x'"),
     ("file", "name-of-255", False, "touch $(printf '%0255d' 0)"),
     ("file", "windows-names", False, "touch CON aux.txt 'trailing.' 'space ' 'a:b'"),
     ("file", "case-twins", False, "touch Twin twin readme.MD"),

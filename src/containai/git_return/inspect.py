@@ -78,9 +78,9 @@ def check_changes(quarantine: Quarantine, commits: Sequence[str], deadline_s: fl
     links: set[bytes] = set()
     gitlinks = changes = 0
     with _memory("\n".join([*commits, ""]).encode()) as names:
-        for record in _listed(quarantine, command, b"\0", deadline_s, names.fileno()):
-            if not record.startswith(b":"):
-                continue  # a path, which the walk has measured
+        for number, record in enumerate(_listed(quarantine, command, b"\0", deadline_s, names.fileno())):
+            if number % 2:
+                continue  # the path of the record before, which the walk has measured; it may begin with a colon
             changes += 1
             fields = record.split(b" ")
             parents = len(fields[0]) - len(fields[0].lstrip(b":"))

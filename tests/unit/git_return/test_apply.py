@@ -276,7 +276,9 @@ def test_a_refused_transfer_and_a_killed_one_leave_nothing(session: Session, mon
 
 
 def test_names_that_other_systems_confuse_are_told(session: Session) -> None:
-    pushed(session, **{"A.txt": "twin\n", "aux": "x\n", "fine": "x\n"})
+    session.prepare()
+    (session.workspace / "aux").write_text("x\n")
+    pushed(session, A__txt="twin\n", fine="x\n")
     notes = session.apply().notes
     assert [note.split(" ")[0] for note in notes] == ["1", "1"]
     assert "only in case" in notes[0]
