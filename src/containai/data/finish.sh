@@ -167,6 +167,13 @@ stage() {
     excluded= unborn= said=
     begin_index "$1" || return 1
     add && return 0
+    case $said in
+    *encode*) # one file that does not fit its working-tree-encoding stops git, whatever it is told
+        mkdir -p "$own/info" && printf '* -working-tree-encoding\n' >"$own/info/attributes"
+        note "a file does not fit its working-tree-encoding; files are committed with the bytes they have on disk"
+        add && return 0
+        ;;
+    esac
     add --ignore-errors
     why=$(printf '%s\n' "$said" | sed -n 's/^error: //p' | head -n 1)
     note "left out: git cannot take some of the files. The first: $why"

@@ -154,7 +154,7 @@ def create_quarantine(path: Path, source: Source, branch: str) -> Quarantine:
             os.makedirs(directory, mode=_MODE, exist_ok=directory != path)
         _write(path / "config", config.encode())
         _write(path / "HEAD", f"ref: {quarantine.ref}\n".encode())
-        _write(path / "objects" / "info" / "alternates", _quoted(source.git_dir / "objects") + b"\n")
+        _write(path / "objects" / "info" / "alternates", quoted(source.git_dir / "objects") + b"\n")
         _write(path / quarantine.ref, f"{source.base_commit}\n".encode())
         shallow = source.git_dir / "shallow"
         if shallow.is_file():  # the host's own history ends somewhere: so does ours, at the same commits
@@ -188,8 +188,8 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _quoted(path: Path) -> bytes:
-    """``path`` as git's C-style quoted string: an alternates line may then hold any byte."""
+def quoted(path: Path) -> bytes:
+    """The path as git's C-style quoted string: an alternates line may then hold any byte."""
     plain = b"".join(
         b"\\%03o" % byte if byte < 0x20 or byte >= 0x7F or byte in b'"\\' else bytes((byte,))
         for byte in os.fsencode(path)

@@ -60,7 +60,7 @@ def serve_git(
         os.close(readable)
         os.close(null)
     try:
-        _bound(child, bounds)  # before git gets a byte: it does nothing until it has read what it is to do
+        bound(child, bounds)  # before git gets a byte: it does nothing until it has read what it is to do
         _relay(client, child, writable, beginning)
     finally:
         os.close(writable)
@@ -68,7 +68,8 @@ def serve_git(
     return status
 
 
-def _bound(child: Child, bounds: Bounds) -> None:
+def bound(child: Child, bounds: Bounds) -> None:
+    """Put the bounds on a git that has just been started."""
     limits = (
         (resource.RLIMIT_DATA, bounds.memory_bytes),
         (resource.RLIMIT_FSIZE, bounds.file_bytes),

@@ -82,7 +82,7 @@ def bring_home(
 
 
 def _told(error: ContainaiError) -> str:
-    return " ".join(filter(None, (error.summary, error.details)))
+    return f"[{error.code}] {' '.join(filter(None, (error.summary, error.details)))}"
 
 
 def _finish(

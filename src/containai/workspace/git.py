@@ -150,15 +150,20 @@ def spawn_git(
     stdin: int,
     stdout: int,
     stderr: int,
+    more: Mapping[str, str] | None = None,
 ) -> Child:
     """Start git, in a process group of its own, with these descriptors as its standard streams.
+
+    Args:
+        more: Variables beside those that every git of the host gets.
 
     Raises:
         WorkspaceError: Git is not installed.
     """
     argv = git_argv(arguments, git_dir=git_dir, work_tree=work_tree)
     try:
-        return spawn(argv, env=HOST_ENVIRONMENT, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True)
+        env = {**HOST_ENVIRONMENT, **(more or {})}
+        return spawn(argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True)
     except ContainaiError as error:
         raise _explained(error) from error
 

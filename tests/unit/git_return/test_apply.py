@@ -249,6 +249,42 @@ def test_too_many_objects(session: Session, monkeypatch: pytest.MonkeyPatch) -> 
     assert refusal(session).code == "return.too-large"
 
 
+def test_a_few_objects_that_describe_ten_billion_paths(session: Session) -> None:
+    session.prepare()
+    blob = git(session.workspace, "hash-object", "-w", "--stdin", stdin=b"x")
+    tree = git(session.workspace, "mktree", stdin=f"100644 blob {blob}\tx\n".encode())
+    for _ in range(10):
+        tree = git(session.workspace, "mktree", stdin="".join(f"040000 tree {tree}\t{n}\n" for n in range(10)).encode())
+    bomb = git(session.workspace, "commit-tree", tree, "-p", "HEAD", "-m", "bomb")
+    git(session.workspace, "push", "--quiet", "local", f"{bomb}:{session.quarantine.ref}")
+    assert refusal(session).code == "return.too-large"
+
+
+def test_a_refused_transfer_and_a_killed_one_leave_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = session.host / ".git" / "objects"
+    abandoned = objects / f"tmp_objdir-containai-{session.place.name}-x"
+    foreign = [objects / "tmp_objdir-incoming-x", objects / "pack" / "tmp_pack_x"]
+    for folder in (abandoned / "pack", foreign[0]):
+        folder.mkdir(parents=True)
+    foreign[1].write_text("another git is at work")
+    session.prepare()
+    (session.workspace / "big").write_bytes(os.urandom(300_000))
+    pushed(session, c__txt="three\n")
+    monkeypatch.setattr(apply_module, "MAX_TOTAL_BYTES", 100_000)
+    assert refusal(session).code == "return.too-large"
+    assert sorted(objects.rglob("tmp_*")) == sorted(foreign)
+
+
+def test_names_that_other_systems_confuse_are_told(session: Session) -> None:
+    session.prepare()
+    (session.workspace / "aux").write_text("x\n")
+    pushed(session, A__txt="twin\n", fine="x\n")
+    notes = session.apply().notes
+    assert [note.split(" ")[0] for note in notes] == ["1", "1"]
+    assert "only in case" in notes[0]
+    assert "Windows" in notes[1]
+
+
 def test_too_many_bytes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     session.prepare()
     (session.workspace / "big").write_bytes(os.urandom(300_000))
