@@ -107,7 +107,9 @@ apply_return(source, quarantine, {session.branch!r}, {source.base_commit!r})
         steps = _traced(tmp_path, code)
         assert git(session.host, "rev-parse", session.branch) == done
         moved = steps.index(("name", os.fspath(source.git_dir / "refs" / "heads" / session.branch)))
-        packs = [n for n, (what, path) in enumerate(steps) if what == "sync" and "/objects/pack/" in path]
+        packs = [
+            n for n, (what, path) in enumerate(steps) if what == "sync" and "/objects/tmp_objdir-containai" in path
+        ]
         assert len(packs) >= 2  # the pack and its index
         assert max(packs) < moved
     finally:
