@@ -43,7 +43,8 @@ def hold(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Held]:
         (place / "canaries").mkdir(mode=0o777)
         make_repository(place / "repository")
         product = Product(home=place / "home", repository=place / "repository")
-        without = (".git/objects", ".git/refs/heads/shell", ".git/logs/refs/heads/shell")
+        ours = (".git/refs/heads/shell", ".git/logs/refs/heads/shell", ".git/refs/notes", ".git/logs/refs/notes")
+        without = (".git/objects", *ours)
         before = fingerprint(product.repository, without=without)
         ran = product.run(script.replace("@CANARIES@", shlex.quote(str(place / "canaries"))))
         assert fingerprint(product.repository, without=without) == before, (

@@ -92,6 +92,9 @@ def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
     """The whole review, as (style, line). What is known at once comes first: the rest may take a while."""
     yield from _title(subject.record, draft)
     yield from _group("run or obey something by their place", draft.triggers)
+    for line in stat_lines(subject.git_dir, draft.base, draft.tip):
+        yield "", line
+    yield "", ""
     yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
@@ -102,9 +105,6 @@ def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
         yield "warn", f"note: {printable(note)}"
     yield "", ""
     yield "", _next_step(subject.record, review)
-    yield "", ""
-    for line in stat_lines(subject.git_dir, review.base, review.tip):
-        yield "", line
     yield "", ""
     for line in patch_lines(subject.git_dir, review.base, review.tip):
         yield style_of(line), line
