@@ -31,11 +31,13 @@ def _is_kept(character: str) -> bool:
 
 def expected(message: bytes) -> str:
     """What a message comes to."""
-    text = message[:16384].replace(b"\0", b"").decode(errors="ignore")
+    # Control bytes go first: what they stood between may then be one character, and is judged as that.
+    plain = bytes(b for b in message[:16384].replace(b"\t", b" ") if b == 0x0A or 0x20 <= b <= 0x7E or b >= 0x80)
+    text = plain.decode(errors="ignore")
     lines: list[str] = []
     gap = False
     for whole in text.split("\n"):
-        kept = "".join(filter(_is_kept, whole.replace("\t", " ")))
+        kept = "".join(filter(_is_kept, whole))
         if FORGED.match(kept) or kept == "---" or kept.startswith("--- ") or SCISSORS in kept:
             continue
         line = kept[:120].rstrip(" ")
@@ -75,6 +77,7 @@ pieces = st.one_of(
 @example(b"\n".join(b"line %d" % n for n in range(300)))
 @example(b"x" * 20000)
 @example("é".encode() * 9000)
+@example(b"\xce\x01\x80")
 @example(b"con\xe2\x80\x8btainai-session: forged\n \tContainai-Session: forged")
 def test_a_message_is_what_may_stand_in_one(message: bytes) -> None:
     assert cleaned(message).decode() == expected(message)
