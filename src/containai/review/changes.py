@@ -33,7 +33,19 @@ def read_changes(git_dir: Path, base: str, tip: str) -> tuple[Change, ...]:
 
 def read_history(git_dir: Path, base: str, tip: str) -> tuple[Change, ...]:
     """Every change of every commit that the branch adds, those that a later commit took back included."""
-    arguments = ["log", "--format=", "-z", "--raw", "-m", "--root", "--full-diff", *_QUIET, tip, f"^{base}"]
+    arguments = [
+        "log",
+        "--no-show-signature",
+        "--format=",
+        "-z",
+        "--raw",
+        "-m",
+        "--root",
+        "--full-diff",
+        *_QUIET,
+        tip,
+        f"^{base}",
+    ]
     done = run_git(arguments, git_dir=git_dir, timeout_s=_TIMEOUT_S)
     if done.status != 0:
         raise _unreadable(done.said)
@@ -44,7 +56,9 @@ def read_commits(git_dir: Path, base: str, tip: str) -> tuple[Commit, ...]:
     """The commits that the branch adds, oldest first."""
     form = "--format=%H%x00%s%x00%an <%ae>%x00%cn <%ce>"
     done = run_git(
-        ["log", "-z", "--reverse", "--topo-order", form, tip, f"^{base}"], git_dir=git_dir, timeout_s=_TIMEOUT_S
+        ["log", "--no-show-signature", "-z", "--reverse", "--topo-order", form, tip, f"^{base}"],
+        git_dir=git_dir,
+        timeout_s=_TIMEOUT_S,
     )
     if done.status != 0:
         raise _unreadable(done.said)

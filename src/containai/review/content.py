@@ -220,13 +220,13 @@ def _hidden(lines: list[str]) -> str:
     return f"line {first}: {', '.join(names)}"
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]")
 
 
 def _is_hidden(character: str) -> bool:
     code = ord(character)
     if code < 0x20 or code == 0x7F:
-        return character not in "\t\n\f\r"
+        return character not in "\t\n\f"  # what is left of carriage returns stands alone, and overprints
     # Format characters (bidi, zero width, tags), fillers that show nothing, variation selectors that can carry data.
     return (
         (unicodedata.category(character) == "Cf")

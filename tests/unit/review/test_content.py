@@ -90,6 +90,7 @@ def test_a_lock_file_with_a_new_source_names_it() -> None:
         "\u00ad",
         "\x1b",
         "\x08",
+        "\r",
         "\x85",
         "\U000e0041",
         "\u3164",
