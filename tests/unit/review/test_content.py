@@ -99,8 +99,8 @@ def test_a_lock_file_with_a_new_source_names_it() -> None:
     ],
 )
 def test_a_character_that_is_not_seen_is_a_trigger(character: str) -> None:
-    assert "unicode" in kinds("a.py", f"fine\nx = 1 # {character}\n")
-    assert "line 2" in kinds("a.py", f"fine\nx = 1 # {character}\n")["unicode"]
+    assert "unicode" in kinds("a.py", f"fine\nx = 1 # {character}y\n")
+    assert "line 2" in kinds("a.py", f"fine\nx = 1 # {character}y\n")["unicode"]
 
 
 def test_a_hidden_character_that_was_there_before_is_none() -> None:
