@@ -276,7 +276,9 @@ def judge_trees(host: Path, known: Iterable[str], tip: str) -> None:
 
 
 def judge_what_is_served(session: Session, ground: Ground, place: Path) -> None:
-    """An honest client still gets its branch, whole, and nothing that was never shown."""
+    """One ref, as ever; an honest client still gets its branch, whole, and nothing that was never shown."""
+    refs = git(session.quarantine.path, "for-each-ref", "--format=%(refname)").splitlines()
+    assert refs == [session.quarantine.ref]
     git(place, "clone", "--quiet", "--no-checkout", session.url, "copy")
     copy = place / "copy"
     git(copy, "fsck", "--full", "--connectivity-only", "--no-dangling")
