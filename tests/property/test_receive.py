@@ -187,13 +187,14 @@ def command_lines(draw: st.DrawFn, ground: Ground, tip: str, ours: str) -> bytes
          f"refs/replace/{ground.base}", "refs/heads/" + "y" * 300, "refs/heads/a b", "refs/tags/v1"]
     )  # fmt: skip
     name = st.sampled_from([ground.base, tip, *ground.known()])
-    commands = draw(st.lists(st.tuples(name, name, ref), max_size=3))
+    old, new = st.sampled_from([ZERO, ground.base]) | name, st.sampled_from([tip, ground.base]) | name
+    commands = draw(st.lists(st.tuples(old, new, ref), max_size=3))
     lines = [f"{old} {new} {ref}".encode() for old, new, ref in commands]
     caps = draw(
         st.sampled_from([b"report-status", b"report-status side-band-64k", b"", b"atomic push-options", b"\xff"])
     )
-    shallow = packs.line(b"shallow " + ground.base.encode()) if draw(st.booleans()) else b""
-    end = draw(st.sampled_from([b"0000", b"0000", b"0000", b"", b"0001", b"0002", b"ffff", b"zzzz"]))
+    shallow = packs.line(b"shallow " + ground.base.encode()) if draw(st.integers(0, 4)) == 0 else b""
+    end = draw(st.sampled_from([b"0000"] * 9 + [b"", b"0001", b"0002", b"ffff", b"zzzz"]))
     return (
         shallow
         + b"".join([packs.line(text + b"\0" + caps) for text in lines[:1]] + [*map(packs.line, lines[1:])])
