@@ -97,6 +97,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     add("source", nargs="?", default=".", metavar="SOURCE", help="the repository (default: the current directory)")
     add("--agent", metavar="NAME", help="claude, codex, copilot, ... (default with a COMMAND: shell)")
     add("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
+    add("--image", metavar="REF", help="the image of a Docker session (default: containai-AGENT, else containai)")
     add("-b", "--branch", metavar="NAME", help="work on <agent>/NAME instead of <agent>/session-N")
     add("--use-current-branch", action="store_true", help="work on the branch that is checked out (see docs/review.md)")
     add("--name", metavar="NAME", help="name of the session")

@@ -36,6 +36,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         state_dir=here.state_dir,
         config_file=here.config_file,
         terminal_type=here.terminal_type,
+        docker_host=here.docker_host,
         # A remote repository is fetched by the user's own git, whose helpers may need any of his variables.
         variables={k: v for k, v in here.variables.items() if request.address is not None or k in _GIT_VARIABLES},
     )
@@ -82,6 +83,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         command=command or (),
         prompt=args.prompt,
         engine=args.engine,
+        image=args.image,
         branch=args.branch,
         name=args.name,
         replace_branch=args.force,

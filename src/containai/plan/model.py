@@ -170,6 +170,7 @@ class SessionPlan:
     push: bool = True
     timeout_s: float | None = None
     author: Author | None = None
+    image: str = ""  # identity of the engine's image, where it has images
 
     @property
     def policy_sha256(self) -> str:

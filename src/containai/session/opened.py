@@ -67,11 +67,13 @@ def open_session(
         session_id=directory.id,
         workspace=directory.workspace,
         terminal_type=host.terminal_type,
+        engine=decided.engine,
+        image=decided.image,
     )
     directory.write(_record(plan))
     log = EventLog(directory.events_path, directory.id)
     always.callback(log.close)
-    _log_configuration(log, plan)
+    _log_configuration(log, plan, decided.engine_reason)
     return OpenSession(
         directory=directory,
         plan=plan,
@@ -86,6 +88,7 @@ def _record(plan: SessionPlan) -> SessionRecord:
         name=plan.name,
         agent=plan.agent,
         engine=plan.engine,
+        image=plan.image,
         repository=os.fspath(plan.source.toplevel),
         git_dir=os.fspath(plan.source.git_dir),
         base_commit=plan.source.base_commit,
@@ -102,7 +105,7 @@ def _record(plan: SessionPlan) -> SessionRecord:
     )
 
 
-def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
+def _log_configuration(log: EventLog, plan: SessionPlan, engine_reason: str) -> None:
     """The ``session-config`` event (A2): what was planned, by name and digest, never a secret."""
     network = plan.policy.network
     log.append(
@@ -111,6 +114,8 @@ def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
         name=plan.name,
         agent=plan.agent,
         engine=plan.engine,
+        engine_reason=engine_reason,
+        image=plan.image,
         repository=os.fspath(plan.source.toplevel),
         head=plan.source.base_commit,
         branch=plan.branch,
