@@ -60,6 +60,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "cgroup-v1": lambda: (CGROUP / "pids").is_dir() and (CGROUP / "memory").is_dir(),
     "cgroup-v2": lambda: "pids" in _read(str(CGROUP / "cgroup.controllers")),
     "docker": lambda: _runs("docker", "info"),
+    "docker-engine": lambda: _apparmor() and os.geteuid() == 0 and _runs("docker", "info"),
     "i386": _i386,
     "landlock": _landlock,
     "legacy-tiocsti": lambda: _read("/proc/sys/dev/tty/legacy_tiocsti") in {"1", ""},

@@ -61,7 +61,12 @@ def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation)
             if not _is_cover(mount):
                 drift.append(f"{mount.target} is not covered")
             continue
-        if mount.target in expected.read_only or mount.target in ("/", "/dev") or mount.target in _PROC_COVERS or kind in _MUST_BE_READ_ONLY:
+        if (
+            mount.target in expected.read_only
+            or mount.target in ("/", "/dev")
+            or mount.target in _PROC_COVERS
+            or kind in _MUST_BE_READ_ONLY
+        ):
             if not mount.read_only:
                 drift.append(f"{mount.target} is writable")
         elif kind is None and not _is_below(mount.target, planned):

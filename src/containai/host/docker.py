@@ -6,8 +6,10 @@ Trust: the daemon is root's, on this machine. Whoever may ask it may do everythi
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from containai.errors import EngineError
@@ -15,6 +17,7 @@ from containai.errors import EngineError
 SOCKET = "/var/run/docker.sock"
 API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
+_BUILD_TIMEOUT_S = 1800
 _NAME_TAKEN, _GONE = 409, 404
 
 
@@ -80,6 +83,43 @@ class Daemon:
         """Ids of all containers with a label, ``NAME=VALUE``."""
         with _told("the containers cannot be listed"):
             return [str(each["Id"]) for each in self._client.containers(all=True, filters={"label": label})]
+
+    def build(self, context: bytes, tag: str, arguments: Mapping[str, str], network: str) -> Iterator[str]:
+        """Build an image from an archive; each line that the build prints.
+
+        Raises:
+            EngineError: ``image.build``: a step failed.
+        """
+        with _told("the image could not be built"):
+            lines = self._client.build(
+                fileobj=io.BytesIO(context),
+                custom_context=True,
+                tag=tag,
+                buildargs=dict(arguments),
+                network_mode=network or None,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=_BUILD_TIMEOUT_S,
+            )
+            for line in lines:
+                if "error" in line:
+                    raise EngineError(
+                        f"{tag} could not be built",
+                        code="image.build",
+                        details=str(line["error"]),
+                        remedy=["df -h: is there room?", "docker builder prune"],
+                    )
+                yield from (
+                    text for text in str(line.get("stream", line.get("status", ""))).splitlines() if text.strip()
+                )
+
+    def import_archive(self, archive: Path, reference: str) -> str:
+        """Make an image of a root file system; its name."""
+        repository, _, tag = reference.partition(":")
+        with _told("the root file system could not be imported"):
+            self._client.import_image_from_file(str(archive), repository=repository, tag=tag)
+        return reference
 
     @property
     def _client(self) -> Any:

@@ -59,7 +59,7 @@ def render_docker(
         "Entrypoint": [str(SHIM_INSIDE)],
         "Cmd": ["join", str(CONTROL_INSIDE)],
         "Env": [],
-        "WorkingDir": "/",
+        "WorkingDir": str(spec.working_directory),
         "Labels": dict(spec.labels),
         "NetworkDisabled": True,
         "AttachStdin": False,

@@ -135,7 +135,7 @@ def _in_image(adapter: Adapter) -> Program:
 
 
 def _without_user_namespace(identity: Identity) -> Identity:
-    """Docker makes none: what is 1000 inside is 1000 outside. An ordinary user stays himself, so that the work is his."""
+    """Docker makes none: 1000 inside is 1000 outside. An ordinary user stays himself, so that the work is his."""
     return replace(identity, agent_uid=AGENT_UID, agent_gid=AGENT_UID) if os.geteuid() == 0 else identity
 
 

@@ -55,7 +55,9 @@ class Door:
         try:
             listener = self._admit()
         except OSError as error:
-            raise EngineError("the container did not ask for entry", code="engine.create", details=str(error)) from error
+            raise EngineError(
+                "the container did not ask for entry", code="engine.create", details=str(error)
+            ) from error
         finally:
             self._socket.settimeout(None)
         if listener is None:

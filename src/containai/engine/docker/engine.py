@@ -25,7 +25,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from containai.engine.docker.container import DockerContainer
-from containai.host.docker import Daemon
 from containai.engine.docker.door import Door, Usher, let_continue
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import memory_file, receive_report
@@ -34,6 +33,7 @@ from containai.engine.spec_format import Made, encode_spec
 from containai.engine.tether import tether_prefix
 from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
+from containai.host.docker import Daemon
 from containai.plan.model import Mount, MountKind
 from containai.render.docker import (
     CONTROL_INSIDE,

@@ -49,4 +49,3 @@ def end_monitor(monitor: process.Child) -> None:
         monitor.wait(timeout=END_TIMEOUT_S)
     if monitor.stderr is not None:
         monitor.stderr.close()
-

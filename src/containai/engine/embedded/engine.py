@@ -172,4 +172,3 @@ class PendingEmbedded:
     def abandon(self) -> None:
         """Take it back. No effect once it is complete."""
         self._undo.close()
-
