@@ -143,8 +143,9 @@ class _Voice:
     def starting(self, plan: SessionPlan, notes: tuple[str, ...]) -> None:
         """Just before the agent's first instruction."""
         network = plan.policy.network
+        engine = f"{plan.engine} ({plan.engine_reason})" if plan.engine_reason else plan.engine
         self._console.progress(
-            f"session {plan.session_id} ({plan.name}): engine {plan.engine}, branch {plan.branch}, "
+            f"session {plan.session_id} ({plan.name}): engine {engine}, branch {plan.branch}, "
             f"network {network.mode.value}"
         )
         for note in notes:

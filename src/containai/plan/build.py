@@ -43,6 +43,7 @@ def build_plan(
     workspace: Path,
     terminal_type: str,
     engine: str,
+    engine_reason: str,
     image: str,
 ) -> SessionPlan:
     """Decide everything about a session.
@@ -51,6 +52,7 @@ def build_plan(
         program: Where the agent's program is; None when the request brings its own command.
         files: The agent's configuration and credential files (C1).
         terminal_type: The user's ``TERM``.
+        engine_reason: Why it is this one.
         image: Identity of the engine's image, where it has images.
     """
     policy = narrowed.policy
@@ -66,6 +68,7 @@ def build_plan(
         name=request.name or session_name(adapter.name, source, branch),
         agent=adapter.name,
         engine=engine,
+        engine_reason=engine_reason,
         image=image,
         source=source,
         branch=branch,

@@ -40,7 +40,7 @@ def look_at_docker(docker_host: str, wanted_images: Sequence[str]) -> DockerFact
     problem, denied = _why_not_asked()
     if problem:
         return DockerFacts(problem=problem, denied=denied, wanted_images=wanted, shared_memory=shared_memory)
-    daemon = Daemon()
+    daemon = Daemon(SOCKET)
     try:
         info = daemon.info()
         found = next((image for name in wanted if (image := _image(daemon, name)) is not None), None)

@@ -58,12 +58,12 @@ def ask_docker(engine: str, docker_host: str, images: tuple[str, ...], *, apparm
 
 
 def settle_engine(wanted: str, facts: Facts) -> tuple[str, str]:
-    """The engine, and why it is this one.
+    """The engine, and why it is this one; no reason where it was asked for.
 
     ``auto`` is Docker where every check of it passes and an image of ours is there, else the embedded engine.
     """
     if wanted != "auto":
-        return wanted, "as asked for"
+        return wanted, ""
     if not facts.apparmor_enabled:
         return "embedded", "auto: no AppArmor, without which Docker is refused"
     if facts.docker is None:

@@ -68,12 +68,13 @@ def open_session(
         workspace=directory.workspace,
         terminal_type=host.terminal_type,
         engine=decided.engine,
+        engine_reason=decided.engine_reason,
         image=decided.image,
     )
     directory.write(_record(plan))
     log = EventLog(directory.events_path, directory.id)
     always.callback(log.close)
-    _log_configuration(log, plan, decided.engine_reason)
+    _log_configuration(log, plan)
     return OpenSession(
         directory=directory,
         plan=plan,
@@ -105,7 +106,7 @@ def _record(plan: SessionPlan) -> SessionRecord:
     )
 
 
-def _log_configuration(log: EventLog, plan: SessionPlan, engine_reason: str) -> None:
+def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
     """The ``session-config`` event (A2): what was planned, by name and digest, never a secret."""
     network = plan.policy.network
     log.append(
@@ -114,7 +115,7 @@ def _log_configuration(log: EventLog, plan: SessionPlan, engine_reason: str) -> 
         name=plan.name,
         agent=plan.agent,
         engine=plan.engine,
-        engine_reason=engine_reason,
+        engine_reason=plan.engine_reason,
         image=plan.image,
         repository=os.fspath(plan.source.toplevel),
         head=plan.source.base_commit,
