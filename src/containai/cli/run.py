@@ -172,11 +172,12 @@ def _tell(outcome: Outcome, console: Console) -> None:
         console.note(printable(note))
     count = len(outcome.commits)
     if outcome.problem:
-        console.note(f"the work was not returned: {printable(outcome.problem)}")
-    elif count:
+        what = "what the agent had not pushed" if count else "the work"
+        console.note(f"{what} was not returned: {printable(outcome.problem)}")
+    if count:
         look = f"containai review {outcome.plan.session_id}"
         console.progress(f"{count} commit{'s' if count > 1 else ''} on {outcome.branch}; look: {look}")
-    elif outcome.kept is None:
+    elif not outcome.problem and outcome.kept is None:
         console.progress("nothing was changed; no branch is left behind")
     if outcome.kept is not None:
         console.note(f"work is kept in session {outcome.plan.session_id}: containai recover {outcome.plan.session_id}")
