@@ -42,7 +42,7 @@ CHANGES = [
     ('host["PidsLimit"] = 0', "pids.max"),
     ('host["Memory"] = host["MemorySwap"] = 0', "memory limit"),
     ('host["CgroupnsMode"] = "host"', "cgroup"),
-    ('host["Mounts"].append({"Type": "bind", "Source": "/etc", "Target": "/srv"})', "/srv"),
+    ('host["Mounts"].append({"Type": "bind", "Source": "/etc", "Target": "/srv", "ReadOnly": True})', "/srv"),
 ]
 
 
