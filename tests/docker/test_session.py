@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -240,3 +241,32 @@ def test_an_ordinary_user_runs_as_himself(product: Product, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["commits"]
     assert "1000" in done.stderr.decode().splitlines()
+
+
+def test_a_daemon_that_stops_and_comes_back_costs_no_work(product: Product) -> None:
+    """The daemon takes its containers along; what was committed waits in the session, and recover brings it home."""
+    pid = int(Path("/var/run/docker.pid").read_text())
+    argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    own_group = Path(
+        "/sys/fs/cgroup" + Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::")[2], "cgroup.procs"
+    )
+    child = product.start(
+        "echo kept > kept; git add kept; git commit -qm kept; touch started; sleep 1000", *NET, "--engine", "docker"
+    )
+    try:
+        wait_for_file(product, "started")
+        os.kill(pid, signal.SIGTERM)
+        child.wait(LONG)
+    finally:
+        end(child)
+        deadline = time.monotonic() + 60
+        while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        # Where it was: a daemon in the root cgroup cannot limit swap, and would be refused.
+        again = ["sh", "-c", 'echo $$ > "$0" && exec "$@" >/dev/null 2>&1', str(own_group), *argv]
+        subprocess.Popen(again, start_new_session=True, stdin=subprocess.DEVNULL)
+        while docker("info", check=False).returncode != 0:
+            time.sleep(0.5)
+    recovered = product.command("recover", "--json", timeout_s=LONG)
+    assert recovered.status == 0, recovered.stderr
+    assert product.git("show", "shell/session-1:kept") == "kept"
