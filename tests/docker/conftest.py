@@ -14,6 +14,7 @@ from tests.support.product import Product, make_repository
 
 IMAGE = "containai:latest"
 PROFILE = Path(__file__).resolve().parents[2] / "src/containai/data/apparmor/containai-agent"
+LOADED = Path("/sys/kernel/security/apparmor/profiles")
 SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 
@@ -43,12 +44,15 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def ready(image: str) -> Iterator[None]:
-    """The profile is loaded and Yama is on; afterwards no container of ours is there."""
+    """The profile is loaded and Yama is on; afterwards both are as before, and no container of ours is there."""
     scope = SCOPE.read_text()
+    was_loaded = f"{PROFILE.name} (" in LOADED.read_text()
     SCOPE.write_text("1")
     load_profile()
     yield
     SCOPE.write_text(scope)
+    if not was_loaded:
+        subprocess.run(["apparmor_parser", "-R", PROFILE], check=True, timeout=60)
     assert not docker("ps", "-aq", "--filter", "label=containai.session").stdout
     assert not list(Path("/dev/shm").glob("containai-docker-*"))
 

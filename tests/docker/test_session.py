@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import pty
 import signal
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import docker, execs
-from tests.support.product import Product
+from tests.support.product import IDENTITY, Product
 
 pytestmark = [pytest.mark.docker, pytest.mark.needs("docker-engine"), pytest.mark.timeout(400)]
 
@@ -196,11 +197,16 @@ def test_a_killed_launcher_takes_the_container_along_and_the_work_is_recovered(p
 
 def test_nobody_enters_while_our_own_git_runs(product: Product) -> None:
     """prepare and finish record nothing: docker exec is turned away there."""
+    for number in range(4000):  # so that the workspace takes a while
+        (product.repository / f"file-{number}").write_text(f"{number}\n")
+    product.git("add", "-A")
+    product.git(*IDENTITY, "commit", "-q", "-m", "many")
     child = product.start("true", *NET, "--engine", "docker")
     try:
         container = running(product, "prepare")
         done = docker("exec", container, "touch", "/workspace/intruder", check=False)
         assert done.returncode != 0
+        assert b"function not implemented" in done.stdout + done.stderr  # so says the kernel where nobody answers
         child.wait(LONG)
     finally:
         end(child)
@@ -270,3 +276,28 @@ def test_a_daemon_that_stops_and_comes_back_costs_no_work(product: Product) -> N
     recovered = product.command("recover", "--json", timeout_s=LONG)
     assert recovered.status == 0, recovered.stderr
     assert product.git("show", "shell/session-1:kept") == "kept"
+
+
+def test_an_agent_at_a_terminal_has_one_inside(product: Product) -> None:
+    """It is the container's own: no descriptor of the user's terminal goes in."""
+    printed = bytearray()
+
+    def read(fd: int) -> bytes:
+        chunk = os.read(fd, 65536)
+        printed.extend(chunk)
+        return chunk
+
+    argv = product.argv("run", *NET, "--engine", "docker", "--", "sh", "-c", "tty; stty size >/dev/null && echo sized")
+    os.chdir(product.repository)
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(product.environment)
+        status = pty.spawn(argv, read)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    assert os.waitstatus_to_exitcode(status) == 0, printed.decode(errors="replace")
+    lines = printed.decode().replace("\r", "").splitlines()
+    assert "/dev/pts/0" in lines
+    assert "sized" in lines

@@ -59,6 +59,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "cc": lambda: shutil.which("cc") is not None,
     "cgroup-v1": lambda: (CGROUP / "pids").is_dir() and (CGROUP / "memory").is_dir(),
     "cgroup-v2": lambda: "pids" in _read(str(CGROUP / "cgroup.controllers")),
+    "containai-claude-image": lambda: _runs("docker", "image", "inspect", "containai-claude:latest"),
     "docker": lambda: _runs("docker", "info"),
     "docker-engine": lambda: _apparmor() and os.geteuid() == 0 and _runs("docker", "info"),
     "i386": _i386,

@@ -10,7 +10,7 @@ from containai.preflight.checks import check
 from containai.preflight.facts import Trials
 from containai.preflight.model import Finding, State, Verdict
 from containai.preflight.report import as_json, verdict_of
-from containai.session.engines import ask_docker, images_of, look_at_host, settle_engine
+from containai.session.engines import ask_docker, every_image, look_at_host, settle_engine
 from containai.session.identity import choose_identity
 
 _NOTE = "Allowed hosts are not all harmless: many take uploads (gists, packages). See docs/network.md."  # N7
@@ -19,7 +19,7 @@ _NOTE = "Allowed hosts are not all harmless: many take uploads (gists, packages)
 def main(args: argparse.Namespace, here: Surroundings, _console: Console) -> int:
     """Print the findings; 1 when the engine is refused."""
     trials = Trials(choose_identity())
-    docker = ask_docker(args.engine, here.docker_host, images_of("shell", None), apparmor=trials.apparmor_enabled)
+    docker = ask_docker(args.engine, here.docker_host, every_image(), apparmor=trials.apparmor_enabled)
     facts = look_at_host(trials, here.state_dir, with_proxy=True, docker=docker)
     engine, _ = settle_engine(args.engine, facts)
     findings = check(facts, engine)

@@ -84,7 +84,7 @@ def _limits(facts: Facts, docker: DockerFacts) -> Finding:
 def _image(_facts: Facts, docker: DockerFacts) -> Finding:
     image = docker.image
     if image is None:
-        return _finding("image", _OFF, f"no image {' or '.join(docker.wanted_images)}",
+        return _finding("image", _OFF, f"none of the images {', '.join(docker.wanted_images)}",
                         remedies.image(docker.wanted_images))  # fmt: skip
     if image.platform != PLATFORM:
         summary = f"{image.reference} is for {image.platform}; {PLATFORM} is needed"

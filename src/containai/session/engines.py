@@ -38,6 +38,12 @@ def images_of(agent: str, named: str | None) -> tuple[str, ...]:
     return (*own, "containai:latest", *(("containai-base:latest",) if agent == "shell" else ()))
 
 
+def every_image() -> tuple[str, ...]:
+    """All images of ours, for who asks without naming an agent: one of them is enough to start something."""
+    agents = ("claude", "codex", "copilot")
+    return ("containai:latest", *(f"containai-{agent}:latest" for agent in agents), "containai-base:latest")
+
+
 def look_at_host(
     trials: Trials,
     state_dir: Path,

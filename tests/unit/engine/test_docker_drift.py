@@ -19,12 +19,20 @@ PID = 4711
 def answer() -> dict[str, Any]:
     """What Docker 26.1.5 answers for it, as far as it is compared; it says null for what is empty."""
     body = asked()
-    host = {**body["HostConfig"], "CapAdd": None, "Binds": None, "GroupAdd": None, "VolumesFrom": None}
+    host = {
+        **body["HostConfig"],
+        **dict.fromkeys(("CapAdd", "Binds", "GroupAdd", "VolumesFrom")),
+        "LogConfig": {"Type": "none", "Config": {}},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+    }
     mounts = [
         {"Type": m["Type"], "Source": m["Source"], "Destination": m["Target"], "RW": not m["ReadOnly"]}
         for m in host.pop("Mounts")
     ]
-    config = {name: body[name] for name in ("Hostname", "User", "Entrypoint", "Cmd", "WorkingDir", "Tty", "OpenStdin")}
+    config = {
+        name: body[name]
+        for name in ("Hostname", "User", "Entrypoint", "Cmd", "WorkingDir", "Tty", "OpenStdin", "Healthcheck")
+    }
     return {
         "State": {"Pid": PID},
         "Image": body["Image"],
@@ -79,6 +87,12 @@ DIFFERENCES = [
     (_set("HostConfig", "CpuQuota", to=0), "CpuQuota"),
     (_set("HostConfig", "PidsLimit", to=0), "PidsLimit"),
     (_set("HostConfig", "Tmpfs", to={}), "Tmpfs"),
+    (_set("HostConfig", "Ulimits", to=None), "Ulimits"),
+    (_set("HostConfig", "ShmSize", to=1 << 40), "ShmSize"),
+    (_set("HostConfig", "LogConfig", to={"Type": "json-file", "Config": {}}), "LogConfig"),
+    (_set("HostConfig", "RestartPolicy", to={"Name": "always", "MaximumRetryCount": 0}), "RestartPolicy"),
+    (_set("HostConfig", "RestartPolicy", to={"Name": "no", "MaximumRetryCount": 3}), "RestartPolicy"),
+    (_set("Config", "Healthcheck", to={"Test": ["CMD", "true"]}), "Healthcheck"),
     (_set("NetworkSettings", "Networks", to={"none": {}, "bridge": {}}), "bridge"),
     (_more_mounts(Type="bind", Source="/", Destination="/host", RW=True), "/host"),
     (_more_mounts(Type="volume", Source="v", Destination="/data", RW=True), "/data"),

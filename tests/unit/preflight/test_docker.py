@@ -74,7 +74,7 @@ BAD = [
     ("docker-security", {"security": frozenset({"apparmor", "seccomp", "userns"})}, "userns-remap"),
     ("docker-limits", {"limits": frozenset({"MemoryLimit", "CpuCfsQuota", "PidsLimit"})}, "swap"),
     ("docker-limits", {"limits": frozenset()}, "processes"),
-    ("image", {"image": None}, "no image containai-claude:latest or containai:latest"),
+    ("image", {"image": None}, "none of the images containai-claude:latest, containai:latest"),
     ("image", {"image": replace(IMAGE, platform="linux/arm64")}, "linux/arm64"),
     ("image", {"image": replace(IMAGE, volumes=("/data",))}, "/data"),
     ("tmpfs", {"shared_memory": frozenset()}, "/dev/shm"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_CONFIG = ("Hostname", "User", "Entrypoint", "Cmd", "WorkingDir", "Tty", "OpenStdin", "Labels")
+_CONFIG = ("Hostname", "User", "Entrypoint", "Cmd", "WorkingDir", "Tty", "OpenStdin", "Healthcheck", "Labels")
 _HOST_CONFIG = (
     *("Privileged", "CapAdd", "CapDrop", "ReadonlyRootfs", "NetworkMode", "IpcMode", "PidMode", "UTSMode"),
     *("CgroupnsMode", "MaskedPaths", "ReadonlyPaths", "Devices", "GroupAdd", "Binds", "VolumesFrom", "PortBindings"),
     *("AutoRemove", "Init", "Memory", "MemorySwap", "CpuPeriod", "CpuQuota", "PidsLimit", "SecurityOpt", "Tmpfs"),
-    *("PublishAllPorts", "DeviceRequests"),
+    *("PublishAllPorts", "DeviceRequests", "Ulimits", "ShmSize", "OomScoreAdj", "RestartPolicy", "LogConfig"),
 )
 
 
@@ -37,7 +37,7 @@ def _differences(asked: Mapping[str, Any], found: Mapping[str, Any], pid: int) -
     for name in _CONFIG:
         yield from _compare(name, asked[name], config.get(name))
     for name in _HOST_CONFIG:
-        yield from _compare(name, asked["HostConfig"][name], found["HostConfig"].get(name))
+        yield from _compare(name, asked["HostConfig"].get(name), found["HostConfig"].get(name))
     yield from _mounts(asked, found)
     networks = [name for name in found["NetworkSettings"]["Networks"] or {} if name != "none"]
     if networks:
@@ -45,6 +45,10 @@ def _differences(asked: Mapping[str, Any], found: Mapping[str, Any], pid: int) -
 
 
 def _compare(name: str, asked: Any, found: Any) -> Iterator[str]:
+    if isinstance(asked, Mapping) and isinstance(
+        found, Mapping
+    ):  # Docker adds what is empty, such as a driver's options
+        found = {key: value for key, value in found.items() if key in asked or value}
     if (asked or None) != (found or None):  # Docker answers null for nothing
         yield f"Docker's {name} is {found!r}, planned {asked!r}"
 
