@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = [
 ]
 
 TASK = "* the whole task"
-SCRIPT = {
+SCRIPT: dict[str, list[dict[str, Any]]] = {
     TASK: [
         {"text": "First the shell.", "shell": "id -u > uid.txt; cat /proc/self/attr/current > confined.txt"},
         {"write": {"path": "notes.md", "content": "# Notes\n"}},
