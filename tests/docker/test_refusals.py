@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,20 @@ def test_a_daemon_elsewhere(product: Product, host: str) -> None:
     ran = elsewhere.run("true", *NET, "--engine", "docker", timeout_s=LONG)
     assert (ran.status, "error[preflight.docker]" in ran.stderr) == (125, True)
     assert host in ran.stderr
+
+
+def test_a_user_who_may_not_ask_docker(product: Product, tmp_path: Path) -> None:
+    subprocess.run(["chown", "-R", "1000:1000", str(tmp_path)], check=True, timeout=60)
+    for path in (tmp_path, *tmp_path.parents):
+        if path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    done = subprocess.run(
+        ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *product.argv("doctor", "--engine", "docker")],
+        cwd=product.repository, env=product.environment, capture_output=True, text=True, timeout=LONG, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/var/run/docker.sock: Permission denied" in done.stdout
+    assert 'sudo usermod -aG docker "$USER"' in done.stdout
 
 
 def test_an_image_that_is_not_there(product: Product) -> None:

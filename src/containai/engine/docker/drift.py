@@ -45,9 +45,8 @@ def _differences(asked: Mapping[str, Any], found: Mapping[str, Any], pid: int) -
 
 
 def _compare(name: str, asked: Any, found: Any) -> Iterator[str]:
-    if isinstance(asked, Mapping) and isinstance(
-        found, Mapping
-    ):  # Docker adds what is empty, such as a driver's options
+    if isinstance(asked, Mapping) and isinstance(found, Mapping):
+        # Docker adds what is empty, such as the options of a driver.
         found = {key: value for key, value in found.items() if key in asked or value}
     if (asked or None) != (found or None):  # Docker answers null for nothing
         yield f"Docker's {name} is {found!r}, planned {asked!r}"
