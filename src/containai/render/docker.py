@@ -117,7 +117,6 @@ _ISOLATION: Mapping[str, Any] = {
 
 def _limits(spec: ContainerSpec) -> dict[str, Any]:
     limits = spec.limits
-    files = limits.open_files
     shm = [mount.size_bytes for mount in spec.mounts if _shm(mount)]
     return {
         "Memory": limits.memory_bytes,
@@ -125,10 +124,7 @@ def _limits(spec: ContainerSpec) -> dict[str, Any]:
         "CpuPeriod": _CPU_PERIOD_US,  # NanoCpus would be refused where the host has fewer processors than allowed
         "CpuQuota": round(limits.cpus * _CPU_PERIOD_US),
         "PidsLimit": limits.pids_max,
-        "Ulimits": [
-            {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "nofile", "Soft": files, "Hard": files},
-        ],
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],  # the first process lowers that of open files
         **({"ShmSize": shm[0]} if shm else {}),
     }
 
