@@ -269,8 +269,8 @@ def test_a_daemon_that_stops_and_comes_back_costs_no_work(product: Product) -> N
         while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
             time.sleep(0.2)
         # Where it was: a daemon in the root cgroup cannot limit swap, and would be refused.
-        again = ["sh", "-c", 'echo $$ > "$0" && exec "$@" >/dev/null 2>&1', str(own_group), *argv]
-        subprocess.Popen(again, start_new_session=True, stdin=subprocess.DEVNULL)
+        again = ["sh", "-c", 'echo $$ > "$0" && { setsid "$@" >/dev/null 2>&1 & }', str(own_group), *argv]
+        subprocess.run(again, stdin=subprocess.DEVNULL, check=True, timeout=60)
         while docker("info", check=False).returncode != 0:
             time.sleep(0.5)
     recovered = product.command("recover", "--json", timeout_s=LONG)
