@@ -28,6 +28,11 @@ class Daemon:
         self._socket_path = socket_path
         self._local = threading.local()
 
+    def version(self) -> str:
+        """The daemon's version, in a form of the question that every version answers."""
+        with _told("the daemon does not answer"):
+            return str(self._client.version(api_version=False)["Version"])
+
     def info(self) -> dict[str, Any]:
         """``GET /info``."""
         with _told("the daemon does not answer"):

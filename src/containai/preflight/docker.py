@@ -13,7 +13,7 @@ from typing import Any
 
 from containai.errors import ContainaiError
 from containai.host.docker import SOCKET, Daemon
-from containai.preflight.model import DockerFacts, Image
+from containai.preflight.model import MIN_DOCKER, DockerFacts, Image
 
 LIMITS = ("MemoryLimit", "SwapLimit", "CpuCfsQuota", "PidsLimit")
 _LOCAL = frozenset({"", f"unix://{SOCKET}", "unix:///run/docker.sock"})
@@ -42,12 +42,15 @@ def look_at_docker(docker_host: str, wanted_images: Sequence[str]) -> DockerFact
         return DockerFacts(problem=problem, denied=denied, wanted_images=wanted, shared_memory=shared_memory)
     daemon = Daemon(SOCKET)
     try:
+        version = _version(daemon.version())
+        if version < MIN_DOCKER:  # an older one understands none of the other questions
+            return DockerFacts(version=version, wanted_images=wanted, shared_memory=shared_memory)
         info = daemon.info()
         found = next((image for name in wanted if (image := _image(daemon, name)) is not None), None)
     except ContainaiError as error:
         return DockerFacts(problem=error.details or error.summary, wanted_images=wanted, shared_memory=shared_memory)
     return DockerFacts(
-        version=_version(str(info.get("ServerVersion", ""))),
+        version=version,
         security=frozenset(_NAME.findall(",".join(info.get("SecurityOptions") or ()))),
         limits=frozenset(name for name in LIMITS if info.get(name)),
         shared_memory=shared_memory,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from containai.preflight import remedies
 from containai.preflight.catalogue import WHY
-from containai.preflight.model import DockerFacts, Facts, Finding, State, Verdict
+from containai.preflight.model import MIN_DOCKER, DockerFacts, Facts, Finding, State, Verdict
 
-MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
 PLATFORM = "linux/amd64"
+_NAMES = ("docker", "docker-version", "docker-security", "docker-limits", "image")
 _LIMIT_NAMES = {
     "MemoryLimit": "memory",
     "SwapLimit": "swap",
@@ -22,11 +22,15 @@ _ON, _OFF, _UNKNOWN = State.ON, State.OFF, State.UNKNOWN
 def check_docker(facts: Facts) -> tuple[Finding, ...]:
     """Every finding about the daemon and the image."""
     docker = facts.docker or DockerFacts(problem="nobody asked the daemon")
-    first = _daemon(facts, docker)
-    checks: tuple[Callable[[Facts, DockerFacts], Finding], ...] = (_version, _security, _limits, _image)
-    if first.state is not _ON:
-        return (first, *(_unknown(name) for name in ("docker-version", "docker-security", "docker-limits", "image")))
-    return (first, *(one(facts, docker) for one in checks))
+    checks: tuple[Callable[[Facts, DockerFacts], Finding], ...] = (_daemon, _version, _security, _limits, _image)
+    findings: list[Finding] = []
+    for name, one in zip(
+        ("docker", "docker-version", "docker-security", "docker-limits", "image"), checks, strict=True
+    ):
+        # A daemon that does not answer, or is too old, was not asked what comes after that.
+        asked = all(finding.state is _ON for finding in findings[:2])
+        findings.append(one(facts, docker) if asked else _unknown(name))
+    return tuple(findings)
 
 
 def _finding(name: str, state: State, summary: str, remedy: tuple[str, ...] = ()) -> Finding:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from containai.host.cgroups import Delegation, NoDelegation
 
+MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
 UNREADABLE = -1  # a switch of the kernel that is there and cannot be read
 
 

@@ -149,9 +149,13 @@ INFO = {
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
+    version = "26.1.5+dfsg1"
+
     def do_GET(self) -> None:
         path = self.path.removeprefix("/v1.44")
-        if path == "/info":
+        if path == "/version":
+            self._answer(200, {"Version": self.version})
+        elif path == "/info":
             self._answer(200, INFO)
         elif path == "/images/containai:latest/json":
             config: Any = {"Volumes": {"/data": {}}}
@@ -195,6 +199,17 @@ def test_the_daemons_own_words_become_facts(tmp_path: Path, monkeypatch: pytest.
     assert found.security == {"apparmor", "seccomp", "cgroupns"}
     assert found.limits == DAEMON.limits
     assert found.image == replace(IMAGE, volumes=("/data",))
+
+
+def test_an_old_daemon_is_asked_for_nothing_but_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's daemon is asked, and this one is ours")
+    monkeypatch.setattr(_Answers, "version", "20.10.24")
+    with daemon(tmp_path / "s", monkeypatch):
+        facts = replace(GOOD, docker=look_at_docker("", ("containai:latest",)))
+    assert "Docker 20.10.24 is too old" in finding(facts, "docker-version").summary
+    for name in ("docker-security", "docker-limits", "image"):
+        assert finding(facts, name).state is State.UNKNOWN
 
 
 def test_a_daemon_that_is_not_roots_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
