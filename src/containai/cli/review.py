@@ -103,7 +103,8 @@ def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
         yield "added", "Nothing in it runs, obeys or hides anything on its own, as far as paths and contents tell"
     for note in review.notes:
         yield "warn", f"note: {printable(note)}"
-    yield "", ""
+    if review.notes or not review.triggers:  # a group ends with an empty line of its own
+        yield "", ""
     yield "", _next_step(subject.record, review)
     yield "", ""
     for line in patch_lines(subject.git_dir, review.base, review.tip):
