@@ -56,6 +56,7 @@ def write_rootfs(target: Path) -> None:
     listed = subprocess.run(
         ["dpkg-query", "-L", *sorted(needed_packages())], capture_output=True, text=True, timeout=60, check=True
     )
+    said = [line for line in listed.stdout.splitlines() if line.startswith("/")]
     with tarfile.open(target, "w") as archive:
         for name, to in _LINKS.items():
             link = tarfile.TarInfo(name)
@@ -65,17 +66,17 @@ def write_rootfs(target: Path) -> None:
             place = tarfile.TarInfo(name)
             place.type, place.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(place)
-        seen = set()
-        for line in sorted(set(listed.stdout.splitlines())):
-            real = os.path.join(os.path.realpath(os.path.dirname(line)), os.path.basename(line))
-            if real in seen or real.startswith(_LEFT_OUT) or os.path.isdir(real) or not os.path.lexists(real):
-                continue
-            seen.add(real)
-            archive.add(real, real.lstrip("/"), recursive=False, filter=_plain)
-        for extra in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ld.so.cache"):
-            archive.add(os.path.realpath(extra), extra.lstrip("/"))
-        for link_ in Path("/etc/alternatives").iterdir():
-            archive.add(link_, str(link_).lstrip("/"), recursive=False)
+        paths = {os.path.join(os.path.realpath(os.path.dirname(line)), os.path.basename(line)) for line in said}
+        paths |= {str(link) for link in Path("/etc/alternatives").iterdir()}
+        for path in sorted(paths - {f"/{name}" for name in (*_LINKS, *_PLACES)}):
+            if (
+                os.path.lexists(path)
+                and not path.startswith(_LEFT_OUT)
+                and (os.path.islink(path) or not os.path.isdir(path))
+            ):
+                archive.add(path, path.lstrip("/"), recursive=False, filter=_plain)
+        for path in {"/etc/ssl/certs/ca-certificates.crt", "/etc/ld.so.cache"} - paths:
+            archive.add(os.path.realpath(path), path.lstrip("/"))
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
