@@ -1,7 +1,12 @@
-/* init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]: the container's first process. The last three are
- * the agent's streams, where it does not get a terminal of its own; this process uses none of them.
+/* The container's first process. What it works with comes to it in one of two ways:
  *
- *   1. read the specification
+ *   init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]   inherited, from an engine that is its ancestor
+ *   join SOCKET                                     over a socket of the launcher's, from one that is a daemon
+ *
+ * The last three are the agent's streams, where it does not get a terminal of its own; this process
+ * uses none of them.
+ *
+ *   1. read the specification; make the directories and files that are the agent's own
  *   2. make what the launcher needs from inside: listening sockets, a terminal
  *   3. put the guards on: AppArmor, limits, no_new_privs, Landlock, seccomp
  *   4. hand the descriptors over; the kernel adds this process's id
@@ -21,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int listen_on(uint16_t port)
@@ -82,26 +88,22 @@ static void await_word(int control)
         _exit(EXIT_REFUSED);
 }
 
-int init_main(int argc, char **argv)
+static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
 {
     struct spec spec;
     int fds[MAX_LISTENERS + 2], streams[3], terminal_slave = -1;
     size_t count = 0;
-    if (argc != 2 && argc != 5)
-        fail_plain("usage: containai-shim init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]");
-    int control = atoi(argv[1]);
-    if (fcntl(control, F_SETFD, FD_CLOEXEC) != 0)
-        fail("control socket");
     report_to(control);
-    read_spec(atoi(argv[0]), &spec); /* 1 */
+    read_spec(spec_fd, &spec); /* 1 */
+    make_files(&spec);
     for (size_t i = 0; i < spec.port_count; i++) /* 2 */
         fds[count++] = listen_on(spec.ports[i]);
     if (spec.terminal)
         fds[count++] = open_terminal(&terminal_slave);
-    else if (argc != 5)
+    else if (!given)
         fail_plain("specification: neither streams nor a terminal");
     for (int i = 0; i < 3; i++)
-        streams[i] = spec.terminal ? terminal_slave : atoi(argv[2 + i]);
+        streams[i] = spec.terminal ? terminal_slave : given[i];
     confine_apparmor(spec.apparmor); /* 3 */
     confine_limits(&spec);
     confine_landlock(&spec);
@@ -114,4 +116,57 @@ int init_main(int argc, char **argv)
     if (prctl(PR_SET_DUMPABLE, 0) != 0)
         fail("prctl");
     run_agent(&spec, control, streams); /* 6 */
+}
+
+int init_main(int argc, char **argv)
+{
+    int streams[3];
+    if (argc != 2 && argc != 5)
+        fail_plain("usage: containai-shim init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]");
+    int control = atoi(argv[1]);
+    if (fcntl(control, F_SETFD, FD_CLOEXEC) != 0)
+        fail("control socket");
+    for (int i = 0; argc == 5 && i < 3; i++)
+        streams[i] = atoi(argv[2 + i]);
+    guard_and_run(control, atoi(argv[0]), argc == 5 ? streams : NULL);
+}
+
+/* The specification's descriptor, then the three streams where there are any. */
+static size_t take_over(int control, int fds[4])
+{
+    char word[1];
+    struct iovec part = {.iov_base = word, .iov_len = sizeof word};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } held;
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    message.msg_control = held.bytes;
+    message.msg_controllen = sizeof held.bytes;
+    ssize_t got;
+    do
+        got = recvmsg(control, &message, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    struct cmsghdr *header = got == 1 && word[0] == 'S' ? CMSG_FIRSTHDR(&message) : NULL;
+    if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS || message.msg_flags & MSG_CTRUNC)
+        fail_plain("the launcher said nothing");
+    size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    memcpy(fds, CMSG_DATA(header), count * sizeof(int));
+    return count;
+}
+
+int join_main(int argc, char **argv)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fds[4];
+    if (argc != 1 || strlen(argv[0]) >= sizeof address.sun_path)
+        fail_plain("usage: containai-shim join SOCKET");
+    memcpy(address.sun_path, argv[0], strlen(argv[0]));
+    int control = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (control < 0 || connect(control, (struct sockaddr *)&address, sizeof address) != 0)
+        fail(argv[0]);
+    size_t count = take_over(control, fds);
+    if (count != 1 && count != 4)
+        fail_plain("the launcher gave the wrong descriptors");
+    guard_and_run(control, fds[0], count == 4 ? fds + 1 : NULL);
 }

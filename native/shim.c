@@ -8,5 +8,7 @@ int main(int argc, char **argv)
         return tether_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "init") == 0)
         return init_main(argc - 2, argv + 2);
-    fail_plain("usage: containai-shim tether|init ...");
+    if (argc > 1 && strcmp(argv[1], "join") == 0)
+        return join_main(argc - 2, argv + 2);
+    fail_plain("usage: containai-shim tether|init|join ...");
 }

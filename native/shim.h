@@ -1,9 +1,10 @@
 /* containai-shim: the few steps that must happen in the process that becomes the agent.
  *
- * One static program with two parts:
+ * One static program with three parts:
  *   tether  (outside) ties a host process to its launcher's life, cgroups and user, then runs it
  *   init    (inside)  is the container's first process: puts every guard on, hands the launcher
- *                     the descriptors that it needs, waits for its word, then runs the agent
+ *                     the descriptors that it needs, waits for its word, then runs the agent;
+ *   join    (inside)  the same, where the container is made by a daemon: see init.c
  */
 #ifndef CONTAINAI_SHIM_H
 #define CONTAINAI_SHIM_H
@@ -18,6 +19,15 @@ enum { MAX_LISTENERS = 32 };
 struct path_rule {
     uint64_t access;
     const char *path;
+};
+
+/* A directory (no content) or a file, made by the first process itself where the agent may write. */
+struct made {
+    const char *path;
+    const char *content;
+    size_t bytes;
+    uint32_t mode;
+    int is_directory;
 };
 
 struct limit {
@@ -37,6 +47,8 @@ struct spec {
     size_t limit_count;
     struct path_rule *rules;
     size_t rule_count;
+    struct made *made;
+    size_t made_count;
     uint64_t handled_fs, handled_net, scoped;
     const void *filter;
     size_t filter_bytes;
@@ -52,6 +64,8 @@ _Noreturn void fail_plain(const char *what);
 /* spec.c */
 void read_spec(int fd, struct spec *spec);
 
+void make_files(const struct spec *spec);
+
 /* guard.c: each ends the process when it cannot do its work. */
 void confine_apparmor(const char *profile);
 void confine_limits(const struct spec *spec);
@@ -63,5 +77,6 @@ _Noreturn void run_agent(const struct spec *spec, int control, const int streams
 
 int tether_main(int argc, char **argv);
 int init_main(int argc, char **argv);
+int join_main(int argc, char **argv);
 
 #endif

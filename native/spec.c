@@ -5,13 +5,16 @@
  *   H  Landlock: handled file, network and scope rights (3 × u64)
  *   L  Landlock: rights (u64) below a path                F  seccomp filter, compiled
  *   N  the filter has a listener                          T  the agent gets a terminal
+ *   D  a directory to make: mode (u32), path
+ *   C  a file to make: mode (u32), length of its path (u32), path, content
  *
- * Written by engine/embedded/shim.py, which stands on the trusted side.
+ * Written by engine/spec_format.py, which stands on the trusted side.
  */
 #define _GNU_SOURCE
 #include "shim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -75,6 +78,28 @@ static void need(int held)
         fail_plain("specification: malformed record");
 }
 
+static uint32_t u32(const char *bytes)
+{
+    uint32_t value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static void take_made(struct spec *spec, int is_directory, const char *bytes, size_t length)
+{
+    struct made made = {.is_directory = is_directory};
+    size_t head = is_directory ? 4 : 8;
+    need(length > head);
+    size_t path_length = is_directory ? length - head : u32(bytes + 4);
+    need(path_length > 0 && path_length <= length - head);
+    made.mode = u32(bytes);
+    made.path = text(bytes + head, path_length);
+    made.content = bytes + head + path_length;
+    made.bytes = length - head - path_length;
+    spec->made = grow(spec->made, spec->made_count + 1, sizeof *spec->made);
+    spec->made[spec->made_count++] = made;
+}
+
 static void take(struct spec *spec, char tag, const char *bytes, size_t length, size_t *args, size_t *vars)
 {
     switch (tag) {
@@ -98,15 +123,12 @@ static void take(struct spec *spec, char tag, const char *bytes, size_t length, 
         need(length == 2 && spec->port_count < MAX_LISTENERS);
         memcpy(&spec->ports[spec->port_count++], bytes, 2);
         break;
-    case 'R': {
-        uint32_t resource;
+    case 'R':
         need(length == 20);
-        memcpy(&resource, bytes, 4);
         spec->limits = grow(spec->limits, spec->limit_count + 1, sizeof *spec->limits);
         spec->limits[spec->limit_count++] = (struct limit){
-            (int)resource, {.rlim_cur = u64(bytes + 4), .rlim_max = u64(bytes + 12)}};
+            (int)u32(bytes), {.rlim_cur = u64(bytes + 4), .rlim_max = u64(bytes + 12)}};
         break;
-    }
     case 'H':
         need(length == 24);
         spec->handled_fs = u64(bytes);
@@ -121,6 +143,10 @@ static void take(struct spec *spec, char tag, const char *bytes, size_t length, 
     case 'F':
         spec->filter = bytes;
         spec->filter_bytes = length;
+        break;
+    case 'D':
+    case 'C':
+        take_made(spec, tag == 'D', bytes, length);
         break;
     case 'N':
         spec->supervised = 1;
@@ -151,4 +177,31 @@ void read_spec(int fd, struct spec *spec)
     /* Without these a container would start without a guard: refuse instead. */
     if (args == 0 || !spec->cwd || !spec->filter_bytes || !spec->handled_fs || !spec->limit_count)
         fail_plain("specification: incomplete");
+}
+
+static void make_file(const struct made *made)
+{
+    int fd = open(made->path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, made->mode);
+    if (fd < 0)
+        fail(made->path);
+    for (size_t done = 0; done < made->bytes;) {
+        ssize_t part = write(fd, made->content + done, made->bytes - done);
+        if (part < 0 && errno != EINTR)
+            fail(made->path);
+        done += part > 0 ? (size_t)part : 0;
+    }
+    close(fd);
+}
+
+/* In the order of the records, so that a directory stands before what it holds. */
+void make_files(const struct spec *spec)
+{
+    umask(0);
+    for (size_t i = 0; i < spec->made_count; i++) {
+        const struct made *made = &spec->made[i];
+        if (!made->is_directory)
+            make_file(made);
+        else if (mkdir(made->path, made->mode) != 0 && errno != EEXIST)
+            fail(made->path);
+    }
 }

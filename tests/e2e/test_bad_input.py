@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,18 @@ def test_options_that_make_no_sense(product: Product, words: list[str]) -> None:
 
 
 def test_an_engine_that_was_named_is_never_replaced(product: Product) -> None:
-    _refused(product, "--engine", "docker", "--", "true", code="engine.unavailable")
+    """Not one that this version has not, nor one whose daemon is elsewhere."""
+    config = product.home / ".config/containai/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[session]\nengine = "kubernetes"\n')
+    _refused(product, "--", "true", code="engine.unavailable")
+    config.unlink()
+    elsewhere = replace(product, variables={"DOCKER_HOST": "tcp://127.0.0.1:1"})
+    ran = elsewhere.command("run", "--engine", "docker", "--", "true")
+    assert ran.status == 125
+    assert "error[preflight." in ran.stderr
+    assert "docker: DOCKER_HOST names tcp://127.0.0.1:1" in ran.stderr
+    assert not list(product.sessions.glob("*"))
 
 
 def test_unwritable_state_directory(product: Product) -> None:

@@ -48,6 +48,16 @@ def _i386() -> bool:
     return Path("/proc/sys/abi/vsyscall32").exists()
 
 
+def _docker_version() -> int:
+    """The daemon's major version; 0 where none answers."""
+    try:
+        asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        return int(done.stdout.partition(".")[0] or 0)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return 0
+
+
 def _loop() -> bool:
     # A free device, and the right to use it: nothing is mounted for the question.
     return os.geteuid() == 0 and _runs("losetup", "--find") and _runs("mkfs.ext4", "-V")
@@ -59,7 +69,10 @@ PROBES: dict[str, Callable[[], bool]] = {
     "cc": lambda: shutil.which("cc") is not None,
     "cgroup-v1": lambda: (CGROUP / "pids").is_dir() and (CGROUP / "memory").is_dir(),
     "cgroup-v2": lambda: "pids" in _read(str(CGROUP / "cgroup.controllers")),
+    "containai-claude-image": lambda: _runs("docker", "image", "inspect", "containai-claude:latest"),
+    "docker-before-25": lambda: _docker_version() not in (0, *range(25, 100)),
     "docker": lambda: _runs("docker", "info"),
+    "docker-engine": lambda: _apparmor() and os.geteuid() == 0 and _runs("docker", "info"),
     "i386": _i386,
     "landlock": _landlock,
     "legacy-tiocsti": lambda: _read("/proc/sys/dev/tty/legacy_tiocsti") in {"1", ""},

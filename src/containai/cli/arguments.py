@@ -63,6 +63,7 @@ def build_parser() -> Parser:
     remove.add_argument("session", metavar="SESSION", help="id, name or branch")
     remove.add_argument("-y", "--force", action="store_true", help="also if it holds work that was never returned")
     _add_provenance(commands.add_parser("provenance", help="prove which session a commit came from"))
+    _add_image(commands.add_parser("image", help="build the images of Docker sessions"))
     demo = commands.add_parser("demo", help="contain a scripted agent that tries to break out")
     demo.add_argument("--keep", action="store_true", help="keep the sample repository")
     return parser
@@ -75,6 +76,21 @@ _HOW = (
     ("squash", "make one commit of it"),
 )
 _ENGINE = "which engine (default: %(default)s)"
+
+
+def _add_image(image: argparse.ArgumentParser) -> None:
+    actions = image.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    build = actions.add_parser("build", help="build images from the files of this installation")
+    build.add_argument(
+        "image", nargs="*", metavar="IMAGE", help="base, claude, codex, copilot, or all (default): see docs/images.md"
+    )
+    build.add_argument("--base-image", metavar="REF", help="what containai-base stands on (default: ubuntu:24.04)")
+    build.add_argument("--rootfs", metavar="SUITE", help="make that with mmdebstrap from this Debian release")
+    build.add_argument(
+        "--certificate", action="append", default=[], metavar="FILE", help="a certificate that your network needs"
+    )
+    build.add_argument("--network", metavar="NETWORK", help="the build's network, such as host")
+    build.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_provenance(provenance: argparse.ArgumentParser) -> None:
@@ -97,6 +113,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     add("source", nargs="?", default=".", metavar="SOURCE", help="the repository (default: the current directory)")
     add("--agent", metavar="NAME", help="claude, codex, copilot, ... (default with a COMMAND: shell)")
     add("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
+    add("--image", metavar="REF", help="the image of a Docker session (default: containai-AGENT, else containai)")
     add("-b", "--branch", metavar="NAME", help="work on <agent>/NAME instead of <agent>/session-N")
     add("--use-current-branch", action="store_true", help="work on the branch that is checked out (see docs/review.md)")
     add("--name", metavar="NAME", help="name of the session")

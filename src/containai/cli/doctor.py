@@ -10,7 +10,7 @@ from containai.preflight.checks import check
 from containai.preflight.facts import Trials
 from containai.preflight.model import Finding, State, Verdict
 from containai.preflight.report import as_json, verdict_of
-from containai.session.decide import look_at_host
+from containai.session.engines import ask_docker, every_image, look_at_host, settle_engine
 from containai.session.identity import choose_identity
 
 _NOTE = "Allowed hosts are not all harmless: many take uploads (gists, packages). See docs/network.md."  # N7
@@ -18,8 +18,11 @@ _NOTE = "Allowed hosts are not all harmless: many take uploads (gists, packages)
 
 def main(args: argparse.Namespace, here: Surroundings, _console: Console) -> int:
     """Print the findings; 1 when the engine is refused."""
-    engine = "embedded" if args.engine == "auto" else args.engine
-    findings = check(look_at_host(Trials(choose_identity()), here.state_dir, with_proxy=True), engine)
+    trials = Trials(choose_identity())
+    docker = ask_docker(args.engine, here.docker_host, every_image(), apparmor=trials.apparmor_enabled)
+    facts = look_at_host(trials, here.state_dir, with_proxy=True, docker=docker)
+    engine, _ = settle_engine(args.engine, facts)
+    findings = check(facts, engine)
     verdict = verdict_of(findings)
     if args.json:
         print_json(as_json(engine, findings))

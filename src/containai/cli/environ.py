@@ -27,6 +27,7 @@ class Surroundings:
     state_dir: Path
     config_file: Path
     terminal_type: str
+    docker_host: str  # never followed: preflight refuses one that names another daemon (P5)
     debug: bool
     colour: bool
     variables: Mapping[str, str] = field(repr=False)
@@ -57,6 +58,7 @@ def read_surroundings() -> Surroundings:
         state_dir=_state_dir(env, home),
         config_file=Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "containai" / "config.toml",
         terminal_type=_plain(env.get("TERM", "")),
+        docker_host=env.get("DOCKER_HOST", ""),
         debug=env.get("CONTAINAI_DEBUG") == "1",
         colour="NO_COLOR" not in env and env.get("TERM") != "dumb",
         variables=dict(env),

@@ -55,6 +55,7 @@ _COMMANDS = {
     "drop": ("decision", "drop_main"),
     "remove": ("decision", "remove_main"),
     "provenance": ("provenance", "main"),
+    "image": ("image", "main"),
     "demo": ("demo", "main"),
 }
 

@@ -36,6 +36,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         state_dir=here.state_dir,
         config_file=here.config_file,
         terminal_type=here.terminal_type,
+        docker_host=here.docker_host,
         # A remote repository is fetched by the user's own git, whose helpers may need any of his variables.
         variables={k: v for k, v in here.variables.items() if request.address is not None or k in _GIT_VARIABLES},
     )
@@ -82,6 +83,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         command=command or (),
         prompt=args.prompt,
         engine=args.engine,
+        image=args.image,
         branch=args.branch,
         name=args.name,
         replace_branch=args.force,
@@ -141,8 +143,9 @@ class _Voice:
     def starting(self, plan: SessionPlan, notes: tuple[str, ...]) -> None:
         """Just before the agent's first instruction."""
         network = plan.policy.network
+        engine = f"{plan.engine} ({plan.engine_reason})" if plan.engine_reason else plan.engine
         self._console.progress(
-            f"session {plan.session_id} ({plan.name}): engine {plan.engine}, branch {plan.branch}, "
+            f"session {plan.session_id} ({plan.name}): engine {engine}, branch {plan.branch}, "
             f"network {network.mode.value}"
         )
         for note in notes:

@@ -10,7 +10,7 @@ Order of calls: ``create`` (container exists, guards on, no instruction of the a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -39,6 +39,9 @@ class ContainerSpec:
         listeners: Loopback ports that the container finds served, in order; their listening
             sockets come back in ``Container.listeners``.
         supervised: Whether every exec is delivered to the supervisor before it happens.
+        name: What people may call it, where the engine has names (D4).
+        labels: What it is, where the engine keeps labels (D4).
+        image: Identity of its image, where the engine has images.
     """
 
     label: str
@@ -53,17 +56,21 @@ class ContainerSpec:
     limits: Limits
     listeners: tuple[int, ...]
     supervised: bool
+    name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountPoint:
-    """A mount as the kernel lists it."""
+    """A mount as the kernel lists it; ``root`` is what of its file system stands there."""
 
     target: str
     read_only: bool
     fstype: str
     nosuid: bool
     nodev: bool
+    root: str = "/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,31 @@ class ExitResult:
     status: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What of a container cannot be read off its specification alone: the engine's own ways.
+
+    Attributes:
+        apparmor_profile: The profile that must confine it; empty where the kernel has no AppArmor.
+        engine_files: Read-only files that the engine itself puts in.
+        shared_namespaces: Namespaces that the engine does not make.
+        read_only: Further mounts of the engine's making that must be read-only where they are.
+        writable: Further mounts that may be writable, with their file system.
+        covers: Paths over which the engine puts nothing at all, so that they are not seen.
+        must_be_covered: Those of them that the kernel has.
+        setuid_is_ignored: Whether the engine cannot mount everything ``nosuid``; no_new_privs says the same.
+    """
+
+    apparmor_profile: str = ""
+    engine_files: tuple[str, ...] = ()
+    shared_namespaces: frozenset[str] = frozenset()
+    read_only: frozenset[str] = frozenset()
+    writable: Mapping[str, str] = field(default_factory=dict)
+    covers: frozenset[str] = frozenset()
+    must_be_covered: frozenset[str] = frozenset()
+    setuid_is_ignored: bool = False
+
+
 class Container(Protocol):
     """A created container.
 
@@ -113,6 +145,15 @@ class Container(Protocol):
 
     def inspect(self) -> EffectiveConfig:
         """Read the effective configuration back from the kernel."""
+
+    def engine_drift(self) -> tuple[str, ...]:
+        """What the engine itself says about the container that is not as asked for, in words."""
+
+    def welcome(self, visitor: Callable[[int], None]) -> None:
+        """Have ``visitor`` called with a listener of notifications for each program that enters from outside.
+
+        Until then, and where the engine knows no such way in, none can enter.
+        """
 
     def start(self) -> None:
         """Let the agent's first instruction happen."""
@@ -133,10 +174,31 @@ class Container(Protocol):
         """End every process and remove every trace. Idempotent."""
 
 
+class PendingContainer(Protocol):
+    """A container that is being made while the launcher does something else."""
+
+    def complete(self) -> Container:
+        """Wait until it is made, with all guards on.
+
+        Raises:
+            EngineError: It could not be made; nothing is left behind.
+        """
+
+    def abandon(self) -> None:
+        """Take it back. No effect once it is complete."""
+
+
 class Engine(Protocol):
     """A way to make containers."""
 
     name: str
+    expectation: Expectation
+
+    def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:
+        """Begin to make a container; ``complete`` or ``abandon`` must follow."""
+
+    def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
+        """The argument prefix that ties a host process to this launcher, and makes it this user's."""
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
         """Make a container with all guards on and nothing of the agent run yet.

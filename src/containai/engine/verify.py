@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from containai.engine.protocol import ContainerSpec, EffectiveConfig
+from containai.engine.protocol import ContainerSpec, EffectiveConfig, Expectation, MountPoint
 from containai.plan.model import MountKind
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -15,19 +13,6 @@ _DEVICE_NODES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "r
 _PROC_COVERS = frozenset({"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"})
 _NO_MOUNTS = frozenset({MountKind.SYMLINK, MountKind.DIRECTORY})
 _MUST_BE_READ_ONLY = frozenset({MountKind.READ_ONLY, MountKind.DATA, MountKind.MASK})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What cannot be read off the specification alone.
-
-    Attributes:
-        apparmor_profile: The profile that must confine it; empty where the kernel has no AppArmor.
-        engine_files: Read-only files that the engine itself puts in.
-    """
-
-    apparmor_profile: str = ""
-    engine_files: tuple[str, ...] = ()
 
 
 def find_drift(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> tuple[str, ...]:
@@ -48,8 +33,9 @@ def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation
         drift.append("no_new_privs is not set")
     if actual.seccomp_mode != SECCOMP_FILTER_MODE or actual.seccomp_filters < 1:
         drift.append(f"seccomp mode is {actual.seccomp_mode} with {actual.seccomp_filters} filters")
-    if actual.namespaces_shared_with_host:
-        drift.append(f"namespaces shared with the host: {', '.join(actual.namespaces_shared_with_host)}")
+    shared = [name for name in actual.namespaces_shared_with_host if name not in expected.shared_namespaces]
+    if shared:
+        drift.append(f"namespaces shared with the host: {', '.join(shared)}")
     if actual.interfaces != ("lo",):
         drift.append(f"network interfaces are {', '.join(actual.interfaces) or 'none'}, planned lo")
     if actual.routes:
@@ -69,9 +55,18 @@ def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation)
     seen = {mount.target for mount in actual.mounts}
     for mount in actual.mounts:
         kind = planned.get(mount.target)
-        if mount.target in _DEVICE_NODES:
+        if mount.target in _DEVICE_NODES or expected.writable.get(mount.target) == mount.fstype:
             continue
-        if mount.target in ("/", "/dev") or mount.target in _PROC_COVERS or kind in _MUST_BE_READ_ONLY:
+        if mount.target in expected.covers:
+            if not _is_cover(mount):
+                drift.append(f"{mount.target} is not covered")
+            continue
+        if (
+            mount.target in expected.read_only
+            or mount.target in ("/", "/dev")
+            or mount.target in _PROC_COVERS
+            or kind in _MUST_BE_READ_ONLY
+        ):
             if not mount.read_only:
                 drift.append(f"{mount.target} is writable")
         elif kind is None and not _is_below(mount.target, planned):
@@ -82,10 +77,16 @@ def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation)
             drift.append(f"{mount.target} is {mount.fstype}, planned tmpfs")
         if kind is MountKind.PROC and mount.fstype != "proc":
             drift.append(f"{mount.target} is {mount.fstype}, planned proc")
-        if not (mount.nosuid or mount.target == "/dev/pts"):
+        if not (mount.nosuid or mount.target == "/dev/pts" or expected.setuid_is_ignored):
             drift.append(f"{mount.target} honours setuid files")
     drift += [f"{target} was planned, and is not mounted" for target in planned if target not in seen]
+    drift += [f"{target} is not covered" for target in sorted(expected.must_be_covered - seen)]
     return drift
+
+
+def _is_cover(mount: MountPoint) -> bool:
+    """Whether nothing of what stands below is seen: the null device over a file, an empty tmpfs over a directory."""
+    return mount.fstype in ("tmpfs", "devtmpfs") and (mount.root == "/null" or mount.read_only)
 
 
 def _is_below(target: str, planned: dict[str, MountKind]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -47,3 +47,8 @@ def read_layout(etc_allowed: tuple[str, ...], masked: tuple[str, ...]) -> HostLa
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
     )
+
+
+def layout_of_image(layout: HostLayout) -> HostLayout:
+    """The same host for an engine whose images bring programs, libraries and /etc, and which masks /proc itself."""
+    return replace(layout, links=(), trees=(), etc=(), masked=(), cpu_info=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from containai.agents.model import Adapter, Program
 from containai.host.layout import HostLayout
-from containai.plan.filesystem import account_files, plan_mounts
+from containai.plan.filesystem import account_files, home_directories, plan_mounts
 from containai.plan.model import (
     AGENT_USER,
     COMMIT_MESSAGE,
@@ -42,6 +42,9 @@ def build_plan(
     session_id: str,
     workspace: Path,
     terminal_type: str,
+    engine: str,
+    engine_reason: str,
+    image: str,
 ) -> SessionPlan:
     """Decide everything about a session.
 
@@ -49,23 +52,32 @@ def build_plan(
         program: Where the agent's program is; None when the request brings its own command.
         files: The agent's configuration and credential files (C1).
         terminal_type: The user's ``TERM``.
+        engine_reason: Why it is this one.
+        image: Identity of the engine's image, where it has images.
     """
     policy = narrowed.policy
+    mounts = plan_mounts(
+        layout, workspace, program.mounts if program else (), adapter.writable, policy.limits.tmpfs_bytes
+    )
+    account = account_files()
+    if engine == "docker":
+        mounts += home_directories(files, policy.limits.tmpfs_bytes)
+        account = account_files(identity.agent_uid)
     return SessionPlan(
         session_id=session_id,
         name=request.name or session_name(adapter.name, source, branch),
         agent=adapter.name,
-        engine="embedded",
+        engine=engine,
+        engine_reason=engine_reason,
+        image=image,
         source=source,
         branch=branch,
         in_place=request.use_current_branch,
         command=_command(request, adapter, program),
         environment=tuple(sorted(_environment(adapter, program, policy, session_id, branch, terminal_type).items())),
         passed_variables=request.passed_variables,
-        mounts=plan_mounts(
-            layout, workspace, program.mounts if program else (), adapter.writable, policy.limits.tmpfs_bytes
-        ),
-        files=(*account_files(), *files),
+        mounts=mounts,
+        files=(*account, *files),
         identity=identity,
         policy=policy,
         push=request.push,

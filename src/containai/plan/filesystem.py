@@ -73,10 +73,10 @@ _SMALL_TMPFS_BYTES = 64 * 1024 * 1024
 _SHM_BYTES = 512 * 1024 * 1024
 
 _PASSWD = f"""root:x:0:0:root:/nonexistent:/usr/sbin/nologin
-{AGENT_USER}:x:{AGENT_UID}:{AGENT_UID}:ContainAI agent:{HOME}:/bin/bash
+{AGENT_USER}:x:{{uid}}:{{uid}}:ContainAI agent:{HOME}:/bin/bash
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
-_GROUP = f"root:x:0:\n{AGENT_USER}:x:{AGENT_UID}:\nnogroup:x:65534:\n"
+_GROUP = f"root:x:0:\n{AGENT_USER}:x:{{uid}}:\nnogroup:x:65534:\n"
 _HOSTS = "127.0.0.1 localhost containai\n"
 _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"
 _RESOLV = "# Names are resolved by the session's proxy; there is no DNS here.\n"
@@ -116,11 +116,30 @@ def plan_mounts(
     return tuple(mounts)
 
 
-def account_files() -> tuple[StagedFile, ...]:
-    """The files of /etc that are written for the container, and say nothing about the host."""
+def home_directories(files: Iterable[StagedFile], tmpfs_bytes: int) -> tuple[Mount, ...]:
+    """A tmpfs of the agent's own for each directory below HOME that holds a read-only file.
+
+    For an engine that would make these directories root's, so that the agent could write nothing beside the file.
+    """
+    parents = {
+        parent
+        for file in files
+        if file.read_only
+        for parent in file.target.parents
+        if parent != HOME and parent.is_relative_to(HOME)
+    }
+    return tuple(_tmpfs(str(path), tmpfs_bytes, 0o700) for path in sorted(parents))
+
+
+def account_files(uid: int = AGENT_UID) -> tuple[StagedFile, ...]:
+    """The files of /etc that are written for the container, and say nothing about the host.
+
+    Args:
+        uid: What the agent's user is inside.
+    """
     texts = {
-        "/etc/passwd": _PASSWD,
-        "/etc/group": _GROUP,
+        "/etc/passwd": _PASSWD.format(uid=uid),
+        "/etc/group": _GROUP.format(uid=uid),
         "/etc/hosts": _HOSTS,
         "/etc/nsswitch.conf": _NSSWITCH,
         "/etc/resolv.conf": _RESOLV,

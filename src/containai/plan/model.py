@@ -170,6 +170,8 @@ class SessionPlan:
     push: bool = True
     timeout_s: float | None = None
     author: Author | None = None
+    engine_reason: str = ""
+    image: str = ""  # identity of the engine's image, where it has images
 
     @property
     def policy_sha256(self) -> str:

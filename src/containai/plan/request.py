@@ -18,6 +18,7 @@ class RunRequest:
     command: tuple[str, ...] = ()
     prompt: str | None = None
     engine: str = "auto"
+    image: str | None = None
     branch: str | None = None
     name: str | None = None
     replace_branch: bool = False

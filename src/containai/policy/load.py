@@ -7,7 +7,7 @@ Two files have the same form and different rights:
 
     [network]       mode = "squid"|"restricted"|"none"    domains = ["api.example.org", "*.example.org"]
     [limits]        cpus = 2    memory = "4g"    pids = 1024    timeout_s = 3600
-    [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"
+    [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"|"docker"
     [commit]        author = "Name <name@example.org>"
     [mcp_servers.NAME]   command, args, env, cwd   or   url, bearer_token_env_var
 """

@@ -86,10 +86,39 @@ ENGINE: tuple[Entry, ...] = (
     ),
 )
 
-DOCKER = Entry(
+DOCKER: tuple[Entry, ...] = (
+    Entry(
+        id="docker",
+        what="this machine's Docker daemon, root's own, behind /var/run/docker.sock; DOCKER_HOST is not followed",
+        why="a daemon elsewhere cannot be guarded from here, and one that a variable names could give any answer",
+    ),
+    Entry(
+        id="docker-version",
+        what="Docker 25.0.5 or later",
+        why="older ones let containers without a network ask for names (CVE-2024-29018)",
+    ),
+    Entry(
+        id="docker-security",
+        what="a daemon with seccomp and AppArmor, neither rootless nor with userns-remap",
+        why="what the daemon does not put on, no container of it has",
+    ),
+    Entry(
+        id="docker-limits",
+        what="a daemon that can limit memory, swap, CPU time and processes",
+        why="without limits a session could take the whole host down",
+    ),
+    Entry(
+        id="image",
+        what="an image of ours, or the one that --image names, for linux/amd64 and without volumes",
+        why="its programs are all that a session has; a volume would be writable and outlive the session",
+    ),
+    *(entry for entry in ENGINE if entry.id in ("squid", "git", "state", "installation")),
+)
+
+NO_ENGINE = Entry(
     id="engine",
     what="an engine that this version has",
     why="an engine that was named is never replaced by another",
 )
 
-WHY = {entry.id: entry.why for entry in (*HOST, *ENGINE, DOCKER)}
+WHY = {entry.id: entry.why for entry in (*HOST, *ENGINE, *DOCKER, NO_ENGINE)}

@@ -36,14 +36,18 @@ def verify_host_security_prereqs(facts: Facts, engine: str) -> tuple[Finding, ..
         _kernel(facts),
         _seccomp(facts),
         _apparmor(facts, engine),
-        _landlock(facts, engine),
+        _landlock(facts),
         _ptrace(facts, engine),
-        _tmpfs(facts),
+        _tmpfs(facts, engine),
     )
 
 
 def verify_container_security_support(facts: Facts, engine: str) -> tuple[Finding, ...]:
     """What the engine needs beside it."""
+    if engine == "docker":
+        from containai.preflight.docker_checks import check_docker
+
+        return (*check_docker(facts), *(one(facts) for one in (_squid, _git, _state, _native)))
     if engine != "embedded":
         summary = f"the {engine} engine is not part of this version"
         return (_finding("engine", _OFF, summary, remedies.EMBEDDED),)
@@ -93,8 +97,10 @@ def _apparmor(facts: Facts, engine: str) -> Finding:
         return _finding("apparmor", _OFF, "not in this kernel", remedies.apparmor_on(facts))
     load = remedies.apparmor_profile(facts)
     match facts.apparmor_mode:
-        case "enforce":
+        case "enforce" if engine == "embedded":
             return _apparmor_inside(facts)
+        case "enforce":
+            return _finding("apparmor", _ON, "profile containai-agent is loaded, in enforce mode")
         case None:
             return _finding("apparmor", _UNKNOWN, "whether the profile containai-agent is loaded cannot be read", load)
         case "absent":
@@ -112,13 +118,11 @@ def _apparmor_inside(facts: Facts) -> Finding:
     return _finding("apparmor", _ON, "profile containai-agent is loaded, in enforce mode")
 
 
-def _landlock(facts: Facts, engine: str) -> Finding:
+def _landlock(facts: Facts) -> Finding:
     """P6: the only mandatory access control where there is no AppArmor; beside it, a second one."""
     abi = facts.landlock_abi
     summary = f"ABI {abi}" if abi else "not in this kernel, or not switched on"
     state = _ON if abi >= MIN_LANDLOCK_ABI else _OFF
-    if engine != "embedded":
-        return _finding("landlock", state, summary, (), Verdict.PASS)
     enforced = bool(facts.apparmor_enabled) and facts.apparmor_mode == "enforce"
     if state is _ON:
         return _finding("landlock", state, summary)
@@ -143,7 +147,9 @@ def _ptrace(facts: Facts, engine: str) -> Finding:
             return _finding("ptrace_scope", _ON, f"kernel.yama.ptrace_scope is {value}")
 
 
-def _tmpfs(facts: Facts) -> Finding:
+def _tmpfs(facts: Facts, engine: str) -> Finding:
+    if engine == "docker":
+        return _shared_memory(facts)
     probe = facts.probe
     if probe is None or not probe.worked:
         return _finding("tmpfs", _UNKNOWN, "could not be tried: no container could be made", remedies.TRY_BWRAP)
@@ -152,6 +158,16 @@ def _tmpfs(facts: Facts) -> Finding:
         lacking = ", ".join(missing) if missing else "noexec"
         return _finding("tmpfs", _OFF, f"a tmpfs inside a container has no {lacking}", remedies.TRY_BWRAP)
     return _finding("tmpfs", _ON, "nosuid, nodev and noexec hold inside a container")
+
+
+def _shared_memory(facts: Facts) -> Finding:
+    """Docker makes the container's own with these flags, and the drift check reads them back."""
+    options = facts.docker.shared_memory if facts.docker else frozenset()
+    missing = sorted({"nosuid", "nodev"} - options)
+    if missing:
+        summary = f"/dev/shm is no tmpfs, or has no {', '.join(missing)}"
+        return _finding("tmpfs", _OFF, summary, remedies.SHARED_MEMORY)
+    return _finding("tmpfs", _ON, "/dev/shm is a tmpfs with nosuid and nodev")
 
 
 def _userns(facts: Facts) -> Finding:

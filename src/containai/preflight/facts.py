@@ -13,7 +13,7 @@ from pathlib import Path
 from containai.errors import ContainaiError
 from containai.host import cgroups, process
 from containai.plan.model import AGENT_UID, Identity
-from containai.preflight.model import UNREADABLE, Facts, Platform, Probe, Tool
+from containai.preflight.model import UNREADABLE, DockerFacts, Facts, Platform, Probe, Tool
 
 PROFILE = "containai-agent"
 _PLACES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
@@ -62,7 +62,14 @@ class Trials:
         return {name: _finish(child) for name, child in self._children.items()}
 
 
-def collect_facts(trials: Trials, *, state_dir: Path, native: Sequence[Path] = (), with_proxy: bool = True) -> Facts:
+def collect_facts(
+    trials: Trials,
+    *,
+    state_dir: Path,
+    native: Sequence[Path] = (),
+    with_proxy: bool = True,
+    docker: DockerFacts | None = None,
+) -> Facts:
     """Collect every fact.
 
     Args:
@@ -70,6 +77,7 @@ def collect_facts(trials: Trials, *, state_dir: Path, native: Sequence[Path] = (
         state_dir: Where sessions will be kept.
         native: Files that must have been built.
         with_proxy: Whether the session needs Squid.
+        docker: What Docker's daemon said, where it was asked.
     """
     bwrap, squid, git = trials.bwrap, trials.squid, trials.git
     enabled = trials.apparmor_enabled
@@ -100,6 +108,7 @@ def collect_facts(trials: Trials, *, state_dir: Path, native: Sequence[Path] = (
         with_proxy=with_proxy,
         profiles=Path(__file__).resolve().parent.parent / "data/apparmor",
         contained=any(os.path.lexists(mark) for mark in _CONTAINER_MARKS),
+        docker=docker,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from containai.host.cgroups import Delegation, NoDelegation
 
+MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
 UNREADABLE = -1  # a switch of the kernel that is there and cannot be read
 
 
@@ -82,6 +83,50 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image that the daemon has.
+
+    Attributes:
+        reference: How it was named.
+        id: What it is: the digest of its configuration, and so of every layer.
+        platform: As ``linux/amd64``.
+        volumes: Places that the image wants a writable volume at.
+    """
+
+    reference: str
+    id: str
+    platform: str
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerFacts:
+    """What is known about this machine's Docker daemon.
+
+    Attributes:
+        elsewhere: A ``DOCKER_HOST`` that names another daemon than this machine's; empty when none does.
+        problem: Why the daemon cannot be asked; empty when it answered.
+        denied: Whether that is for lack of permission.
+        version: The daemon's; empty when it does not say.
+        security: Its security options, as ``seccomp`` or ``userns``.
+        limits: Which limits it can set, by the names of the info JSON.
+        shared_memory: Mount options of /dev/shm; empty where it is no tmpfs.
+        wanted_images: References of the images that would do, the best first.
+        image: The first of them that is there.
+    """
+
+    elsewhere: str = ""
+    problem: str = ""
+    denied: bool = False
+    version: tuple[int, ...] = ()
+    security: frozenset[str] = frozenset()
+    limits: frozenset[str] = frozenset()
+    shared_memory: frozenset[str] = frozenset()
+    wanted_images: tuple[str, ...] = ()
+    image: Image | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known about the host. None is "not known" or "not there", as each attribute says.
 
@@ -102,6 +147,7 @@ class Facts:
         profiles: Directory of the AppArmor profiles that this installation brought.
         contained: Whether this host is itself a container.
         with_proxy: Whether the session needs Squid.
+        docker: What is known about Docker; None where nobody asked.
     """
 
     platform: Platform
@@ -127,3 +173,4 @@ class Facts:
     with_proxy: bool = True
     profiles: Path = field(default_factory=lambda: Path("data/apparmor"))
     contained: bool = False
+    docker: DockerFacts | None = None

@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from containai.host.cgroups import Delegation, Kind, remedies
-from containai.preflight.catalogue import ENGINE, HOST, Entry
+from containai.preflight.catalogue import DOCKER, ENGINE, HOST, Entry
 from containai.preflight.checks import check
-from containai.preflight.model import Facts, Platform, Probe, Tool
+from containai.preflight.model import DockerFacts, Facts, Image, Platform, Probe, Tool
 
 _WORKED = Probe(worked=True, tmpfs=frozenset({"nosuid", "nodev"}), noexec=True)
 _FAILED = Probe(worked=False, said="bwrap: Operation not permitted")
 _USER = 1000
 _TOP = Path("/sys/fs/cgroup")
 _GIVEN = [_TOP / name / f"containai/user-{_USER}" for name in ("pids", "memory", "cpu")]
+
+_IMAGE = Image(reference="containai:latest", id="sha256:...", platform="linux/amd64")
+_DAEMON = DockerFacts(
+    version=(26, 1, 5),
+    security=frozenset({"seccomp", "apparmor"}),
+    limits=frozenset({"MemoryLimit", "SwapLimit", "CpuCfsQuota", "PidsLimit"}),
+    shared_memory=frozenset({"nosuid", "nodev"}),
+    wanted_images=("containai-claude:latest", "containai:latest"),
+    image=_IMAGE,
+)
 
 COMPLETE = Facts(
     platform=Platform.DEBIAN,
@@ -44,6 +54,7 @@ COMPLETE = Facts(
     native_missing=(),
     is_root=False,
     profiles=Path("/usr/lib/python3/dist-packages/containai/data/apparmor"),
+    docker=_DAEMON,
 )
 
 # Source of the cases: what the checks tell apart.
@@ -76,6 +87,21 @@ _CASES: Mapping[str, tuple[dict[str, Any], ...]] = {
     "squid": ({"squid": Tool()},),
     "git": ({"git": Tool(path=Path("/usr/bin/git"), version=(2, 20))},),
     "state": ({"state_problem": "/home/user/.local/state cannot be written: Permission denied"},),
+    "docker": (
+        {"docker": replace(_DAEMON, elsewhere="tcp://192.0.2.1:2376")},
+        {"docker": replace(_DAEMON, problem="/var/run/docker.sock: No such file or directory")},
+        {"docker": replace(_DAEMON, problem="/var/run/docker.sock: Permission denied", denied=True)},
+    ),
+    "docker-version": ({"docker": replace(_DAEMON, version=(20, 10, 24))},),
+    "docker-security": (
+        {"docker": replace(_DAEMON, security=frozenset({"seccomp"}))},
+        {"docker": replace(_DAEMON, security=frozenset({"seccomp", "apparmor", "userns"}))},
+    ),
+    "docker-limits": ({"docker": replace(_DAEMON, limits=_DAEMON.limits - {"SwapLimit"})},),
+    "image": (
+        {"docker": replace(_DAEMON, image=None)},
+        {"docker": replace(_DAEMON, image=replace(_IMAGE, volumes=("/data",)))},
+    ),
     "installation": ({"native_missing": ("containai-shim",)},),
 }
 _SHOWN = {
@@ -87,18 +113,23 @@ _SHOWN = {
 
 
 def render_reference() -> str:
-    """Every check of the embedded engine as a section of Markdown."""
+    """Every check as a section of Markdown."""
     parts = []
-    for title, entries in (("The host", HOST), ("The engine", ENGINE)):
+    own = tuple(entry for entry in DOCKER if entry not in ENGINE)
+    for title, entries, engine in (
+        ("The host", HOST, "embedded"),
+        ("The embedded engine", ENGINE, "embedded"),
+        ("The Docker engine", own, "docker"),
+    ):
         parts.append(f"## {title}\n")
-        parts += [_section(entry) for entry in entries]
+        parts += [_section(entry, engine) for entry in entries]
     return "\n".join(parts)
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: Entry, engine: str) -> str:
     lines = [f"### {entry.id}", "", f"Needed: {entry.what}.", "", f"Why: {entry.why}.", ""]
     for changes in _CASES[entry.id]:
-        findings = {platform: _find(entry.id, platform, changes) for platform in _SHOWN}
+        findings = {platform: _find(entry.id, platform, changes, engine) for platform in _SHOWN}
         summary = findings[Platform.DEBIAN][0]
         lines += [f"**{summary}**", ""]
         by_remedy: dict[tuple[str, ...], list[str]] = {}
@@ -111,6 +142,6 @@ def _section(entry: Entry) -> str:
     return "\n".join(lines)
 
 
-def _find(name: str, platform: Platform, changes: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    (found,) = [each for each in check(replace(COMPLETE, platform=platform, **changes), "embedded") if each.id == name]
+def _find(name: str, platform: Platform, changes: dict[str, Any], engine: str) -> tuple[str, tuple[str, ...]]:
+    (found,) = [each for each in check(replace(COMPLETE, platform=platform, **changes), engine) if each.id == name]
     return found.summary, found.remedy

@@ -77,6 +77,22 @@ BUILD = (
     "# else install the package again:",
     "pipx reinstall containai",
 )
+SHARED_MEMORY = ("sudo mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm",)
+DOCKER_INFO = ("docker info",)
+DOCKER_HOST = (
+    "unset DOCKER_HOST",
+    "# or let a session run without Docker:",
+    "containai run --engine embedded",
+)
+DOCKER_GROUP = (
+    "# who may ask Docker may become root; that is yours to decide:",
+    'sudo usermod -aG docker "$USER"',
+    "# then log in again",
+)
+DOCKER_DAEMON_JSON = (
+    "# use root's daemon without userns-remap (see /etc/docker/daemon.json), or no Docker at all:",
+    "containai run --engine embedded",
+)
 STATE = ('# set XDG_STATE_HOME to a directory that you can write: export XDG_STATE_HOME="$HOME/.local/state"',)
 DISK = ("df -h", "containai list")
 
@@ -130,3 +146,40 @@ def _install_profile(facts: Facts, name: str) -> tuple[str, ...]:
         f"sudo install -m 644 {source} /etc/apparmor.d/{name}",
         f"sudo apparmor_parser -r /etc/apparmor.d/{name}",
     )
+
+
+def docker(facts: Facts) -> tuple[str, ...]:
+    """Docker itself."""
+    return (*newer_docker(facts), "sudo systemctl enable --now docker")
+
+
+def newer_docker(facts: Facts) -> tuple[str, ...]:
+    """Docker 25.0.5 or later. Source: the distributions' packages, and docs.docker.com/engine/install."""
+    if facts.platform is Platform.FEDORA:
+        return ("sudo dnf install moby-engine",)
+    if facts.platform is Platform.OTHER:
+        return ("# install Docker 25.0.5 or later: https://docs.docker.com/engine/install/",)
+    return (
+        "# Debian 13, Ubuntu 24.04 and later; for older ones see https://docs.docker.com/engine/install/",
+        "sudo apt-get install docker.io",
+    )
+
+
+def docker_security(facts: Facts) -> tuple[str, ...]:
+    """A daemon that uses the kernel's AppArmor and seccomp."""
+    return (package(facts, "apparmor"), "sudo systemctl restart docker", *DOCKER_INFO)
+
+
+def docker_limits(facts: Facts) -> tuple[str, ...]:
+    """Limits of memory and swap. Source: Docker's docs, "Your kernel does not support cgroup swap limit"."""
+    if facts.platform is Platform.FEDORA:
+        return ("sudo grubby --update-kernel=ALL --args='cgroup_enable=memory swapaccount=1'", "sudo reboot")
+    if facts.platform in (Platform.DEBIAN, Platform.UBUNTU):
+        return (_GRUB.format(words="cgroup_enable=memory swapaccount=1"), "sudo update-grub", "sudo reboot")
+    return ("# add cgroup_enable=memory swapaccount=1 to the kernel's command line, and reboot",)
+
+
+def image(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The image that a session needs."""
+    name = (wanted or ("containai",))[0].partition(":")[0]
+    return (f"containai image build {name}",)

@@ -54,6 +54,9 @@ def render_agent(plan: SessionPlan, passed: Mapping[str, str]) -> ContainerSpec:
         limits=plan.policy.limits,
         listeners=listener_ports(plan),
         supervised=True,
+        name=plan.name,
+        labels=_labels(plan, "agent"),
+        image=plan.image,
     )
 
 
@@ -67,4 +70,17 @@ def render_housekeeping(plan: SessionPlan, label: str, command: tuple[str, ...])
         files=tuple(file for file in plan.files if file.target.is_relative_to("/etc")),
         listeners=(RETURN_PORT,),
         supervised=False,
+        name=f"{plan.name}-{label}",
+        labels=_labels(plan, label),
+    )
+
+
+def _labels(plan: SessionPlan, part: str) -> tuple[tuple[str, str], ...]:
+    """D4."""
+    return (
+        ("containai.type", part),
+        ("containai.session", plan.session_id),
+        ("containai.agent", plan.agent),
+        ("containai.repo", plan.source.toplevel.name.removesuffix(".git")),
+        ("containai.branch", plan.branch),
     )

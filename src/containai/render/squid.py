@@ -382,4 +382,5 @@ def render_pages() -> dict[str, str]:
     """Every page of ``errors/`` by its name: plain, short, and naming ContainAI as the one who refuses."""
     ours = {name: f"ContainAI refused %M %H: {why}.\n" for name, why in PAGES.items()}
     squids = dict.fromkeys(SQUID_PAGES, "ContainAI's proxy could not carry out %M %H: %c %E\n")
-    return ours | squids
+    # Texts for certificate errors, of which we have none; Squid 6 complains at its start where the file is missing.
+    return ours | squids | {"error-details.txt": ""}

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from containai.agents.load import load_adapter
 from containai.agents.model import Adapter, Program
 from containai.agents.resolve import resolve_files, resolve_program
-from containai.engine.embedded.engine import Tools
-from containai.errors import AgentError, EngineError
-from containai.host.cgroups import Delegation
-from containai.host.layout import HostLayout, read_layout
+from containai.errors import AgentError
+from containai.host.layout import HostLayout, layout_of_image, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
-from containai.plan.model import HOME, Identity, Source, StagedFile
+from containai.plan.model import AGENT_UID, HOME, Identity, Source, StagedFile
 from containai.plan.request import RunRequest
 from containai.policy.load import load_user, parse_repository
 from containai.policy.model import NetworkMode
 from containai.policy.narrow import Flags, Narrowed, narrow
-from containai.preflight.facts import PROFILE, Trials, collect_facts
+from containai.preflight.facts import Trials
 from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
+from containai.session.engines import ask_docker, images_of, look_at_host, require_engine, settle_engine
 from containai.session.identity import choose_identity
 from containai.workspace.choose import choose_source
 from containai.workspace.committed import read_committed_file
@@ -40,12 +39,16 @@ class Host:
     config_file: Path
     terminal_type: str
     variables: Mapping[str, str]
+    docker_host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """All that the plan is built from."""
 
+    engine: str
+    engine_reason: str
+    image: str
     source: Source
     adapter: Adapter
     program: Program | None
@@ -63,7 +66,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
     Raises:
         ContainaiError: Anything that makes a launch impossible or unsafe.
     """
-    _require_engine(request.engine)
+    require_engine(request.engine)
     adapter = load_adapter(request.agent)
     identity = choose_identity()
     trials = Trials(identity)
@@ -82,19 +85,34 @@ def decide(request: RunRequest, host: Host) -> Decided:
         ),
         api_hosts=adapter.api_hosts,
     )
-    _require_engine(narrowed.engine)
+    wanted = narrowed.engine if request.engine == "auto" else request.engine
+    require_engine(wanted)
+    docker = ask_docker(
+        wanted, host.docker_host, images_of(adapter.name, request.image), apparmor=trials.apparmor_enabled
+    )
     with_proxy = narrowed.policy.network.mode is not NetworkMode.NONE
-    facts = look_at_host(trials, host.state_dir, with_proxy=with_proxy)
-    refuse_if_needed(facts, "embedded")
-    program = _find_program(request, adapter, host)
+    facts = look_at_host(trials, host.state_dir, with_proxy=with_proxy, docker=docker)
+    engine, reason = settle_engine(wanted, facts)
+    refuse_if_needed(facts, engine)
+    layout = read_layout(ETC_ALLOWED, PROC_MASKED)
+    program: Program | None
+    if engine == "docker":
+        identity = _without_user_namespace(identity)
+        layout = layout_of_image(layout)
+        program = _in_image(adapter)
+    else:
+        program = _find_program(request, adapter, host)
     files = resolve_files(adapter, host.home, narrowed.policy.credentials)
     return Decided(
+        engine=engine,
+        engine_reason=reason,
+        image=facts.docker.image.id if engine == "docker" and facts.docker and facts.docker.image else "",
         source=source,
         adapter=adapter,
         program=program,
         files=files,
         narrowed=narrowed,
-        layout=read_layout(ETC_ALLOWED, PROC_MASKED),
+        layout=layout,
         identity=identity,
         facts=facts,
         notes=(*narrowed.notes, *source.notes, *_credential_notes(adapter, files)),
@@ -111,14 +129,14 @@ def _find_program(request: RunRequest, adapter: Adapter, host: Host) -> Program 
         raise
 
 
-def _require_engine(name: str) -> None:
-    """Only the embedded engine exists in this version; a named one is never replaced by another."""
-    if name not in ("auto", "embedded"):
-        raise EngineError(
-            f"the engine {name} is not part of this version",
-            code="engine.unavailable",
-            remedy=["containai run --engine embedded ...", f"containai doctor --engine {name}"],
-        )
+def _in_image(adapter: Adapter) -> Program:
+    """The agent's program where the image has it: on its PATH."""
+    return Program(argv=(adapter.binaries[0],), mounts=(), path=(), found=Path(adapter.binaries[0]), version="")
+
+
+def _without_user_namespace(identity: Identity) -> Identity:
+    """Docker makes none: 1000 inside is 1000 outside. An ordinary user stays himself, so that the work is his."""
+    return replace(identity, agent_uid=AGENT_UID, agent_gid=AGENT_UID) if os.geteuid() == 0 else identity
 
 
 def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[str, ...]:
@@ -127,32 +145,3 @@ def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[
     if not given:
         return ()
     return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
-
-
-def look_at_host(trials: Trials, state_dir: Path, *, with_proxy: bool) -> Facts:
-    """Collect the facts that a launch and ``doctor`` share (P7)."""
-    native = [native_file(name) for name in ("containai-shim", "agent.bpf", "housekeeping.bpf")]
-    return collect_facts(trials, state_dir=state_dir, native=native, with_proxy=with_proxy)
-
-
-def native_file(name: str) -> Path:
-    """A file that the package's build compiled."""
-    return Path(str(resources.files("containai") / "_native" / name))
-
-
-def embedded_tools(facts: Facts) -> Tools:
-    """The engine's tools.
-
-    Preconditions: ``refuse_if_needed`` has passed, so everything is there.
-    """
-    assert facts.bwrap.path is not None
-    assert isinstance(facts.delegation, Delegation)
-    return Tools(
-        bwrap=facts.bwrap.path,
-        shim=native_file("containai-shim"),
-        agent_filter=native_file("agent.bpf").read_bytes(),
-        housekeeping_filter=native_file("housekeeping.bpf").read_bytes(),
-        landlock_abi=facts.landlock_abi,
-        apparmor_profile=PROFILE if facts.apparmor_enabled else "",
-        delegation=facts.delegation,
-    )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
-from containai.engine.embedded.engine import EmbeddedEngine
-from containai.engine.protocol import Container
+from containai.engine.protocol import Container, Engine
 from containai.errors import ContainaiError
 from containai.git_return.server import ReturnServer
 from containai.session.opened import OpenSession
@@ -20,6 +20,9 @@ class Guards:
         self._container = container
         self._failure = ""
         self._server = ReturnServer(container.listeners[0], session.quarantine, session.log)
+        self._log = session.log
+        self._visitors: list[tuple[ExecSupervisor, int]] = []
+        self._over = False
         self.supervisor = ExecSupervisor(container.notify_fd, session.log, self._fail)
 
     @classmethod
@@ -30,11 +33,28 @@ class Guards:
         guards._server.start()
         always.callback(guards.supervisor.stop)
         guards.supervisor.start()
+        always.callback(guards._leave)
+        container.welcome(guards._supervise_visitor)
         return guards
+
+    def _supervise_visitor(self, notify_fd: int) -> None:
+        """A program that the engine starts in the container (``docker exec``) is supervised as the agent is."""
+        if self._over:
+            os.close(notify_fd)
+            return
+        visitor = ExecSupervisor(notify_fd, self._log, self._fail)
+        self._visitors.append((visitor, notify_fd))
+        visitor.start()
+
+    def _leave(self) -> None:
+        self._over = True
+        for visitor, notify_fd in self._visitors:
+            visitor.stop()
+            os.close(notify_fd)
 
     def open_network(
         self,
-        engine: EmbeddedEngine,
+        engine: Engine,
         container: Container,
         session: OpenSession,
         squid: Path | None,
@@ -51,7 +71,7 @@ class Guards:
                 directory=session.directory.egress,
                 identity=identity,
                 squid=squid,
-                tether=engine.tether((), None, uid=identity.proxy_uid, gid=identity.proxy_gid),
+                tether=engine.tether(uid=identity.proxy_uid, gid=identity.proxy_gid),
                 log=session.log,
                 on_failure=self._fail,
             )

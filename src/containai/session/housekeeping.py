@@ -8,8 +8,7 @@ import threading
 from dataclasses import dataclass
 
 from containai.audit.writer import EventLog
-from containai.engine.embedded.engine import EmbeddedEngine
-from containai.engine.protocol import Container, ContainerSpec, Stdio
+from containai.engine.protocol import Container, ContainerSpec, Engine, Stdio
 from containai.engine.verify import find_drift
 from containai.errors import DriftError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
@@ -32,7 +31,7 @@ class Chore:
     output: bytes
 
 
-def create_verified(engine: EmbeddedEngine, spec: ContainerSpec, stdio: Stdio) -> Container:
+def create_verified(engine: Engine, spec: ContainerSpec, stdio: Stdio) -> Container:
     """Create a container and read its guards back (I11).
 
     Raises:
@@ -41,14 +40,14 @@ def create_verified(engine: EmbeddedEngine, spec: ContainerSpec, stdio: Stdio) -
     return verified(engine, spec, engine.create(spec, stdio))
 
 
-def verified(engine: EmbeddedEngine, spec: ContainerSpec, container: Container) -> Container:
+def verified(engine: Engine, spec: ContainerSpec, container: Container) -> Container:
     """Read a fresh container's guards back (I11).
 
     Raises:
         DriftError: It is not what was planned; it has been destroyed.
     """
     try:
-        drift = find_drift(spec, container.inspect(), engine.expectation)
+        drift = (*find_drift(spec, container.inspect(), engine.expectation), *container.engine_drift())
         if drift:
             raise DriftError(
                 "the container differs from its plan, and was destroyed",
@@ -62,7 +61,7 @@ def verified(engine: EmbeddedEngine, spec: ContainerSpec, container: Container) 
 
 
 def run_chore(
-    engine: EmbeddedEngine,
+    engine: Engine,
     spec: ContainerSpec,
     quarantine: Quarantine,
     log: EventLog,

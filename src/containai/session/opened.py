@@ -67,6 +67,9 @@ def open_session(
         session_id=directory.id,
         workspace=directory.workspace,
         terminal_type=host.terminal_type,
+        engine=decided.engine,
+        engine_reason=decided.engine_reason,
+        image=decided.image,
     )
     directory.write(_record(plan))
     log = EventLog(directory.events_path, directory.id)
@@ -86,6 +89,7 @@ def _record(plan: SessionPlan) -> SessionRecord:
         name=plan.name,
         agent=plan.agent,
         engine=plan.engine,
+        image=plan.image,
         repository=os.fspath(plan.source.toplevel),
         git_dir=os.fspath(plan.source.git_dir),
         base_commit=plan.source.base_commit,
@@ -111,6 +115,8 @@ def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
         name=plan.name,
         agent=plan.agent,
         engine=plan.engine,
+        engine_reason=plan.engine_reason,
+        image=plan.image,
         repository=os.fspath(plan.source.toplevel),
         head=plan.source.base_commit,
         branch=plan.branch,

@@ -10,17 +10,16 @@ from typing import Any
 
 from containai.audit.writer import EventLog, Kind
 from containai.egress.squid import remove_shared_memory, service_name
-from containai.engine.embedded.engine import EmbeddedEngine
 from containai.errors import ContainaiError, StateError
 from containai.git_return.quarantine import create_quarantine, open_quarantine
 from containai.host import cgroups
-from containai.host.layout import read_layout
+from containai.host.layout import layout_of_image, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED, account_files, plan_mounts
 from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
-from containai.session.decide import embedded_tools, look_at_host
+from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
 from containai.workspace.branch import claim_branch, release_branch
@@ -80,6 +79,8 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
         group.kill()
         group.destroy()
     remove_shared_memory(service_name(record.id))
+    if record.engine == "docker":
+        remove_docker_leftovers(record.id)
     source = Source(
         toplevel=Path(record.repository),
         git_dir=Path(record.git_dir),
@@ -95,8 +96,10 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
     identity = Identity(
         agent_uid=record.agent_uid, agent_gid=record.agent_gid, proxy_uid=record.agent_uid, proxy_gid=record.agent_gid
     )
-    facts = look_at_host(Trials(identity), state_dir, with_proxy=False)
-    refuse_if_needed(facts, "embedded")
+    trials = Trials(identity)
+    docker = ask_docker(record.engine, "", (record.image,), apparmor=trials.apparmor_enabled)
+    facts = look_at_host(trials, state_dir, with_proxy=False, docker=docker)
+    refuse_if_needed(facts, record.engine)
     plan = _housekeeping_plan(directory, record, source, identity)
     branch = session_branch(record)
     with contextlib.ExitStack() as held:
@@ -109,7 +112,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
             else create_quarantine(directory.quarantine, source, branch)
         )
         claim_branch(source, branch)
-        engine = EmbeddedEngine(embedded_tools(facts))
+        engine = make_engine(record.engine, facts)
         brought = bring_home(engine, directory, plan, quarantine, log, config_dir=config_dir)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
         settle(directory, brought, record.exit_code)
@@ -120,6 +123,8 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
 
 def _housekeeping_plan(directory: SessionDir, record: SessionRecord, source: Source, identity: Identity) -> SessionPlan:
     limits = Limits()
+    layout = read_layout(ETC_ALLOWED, PROC_MASKED)
+    in_image = record.engine == "docker"
     return SessionPlan(
         session_id=record.id,
         name=record.name,
@@ -131,8 +136,11 @@ def _housekeeping_plan(directory: SessionDir, record: SessionRecord, source: Sou
         command=(),
         environment=(),
         passed_variables=(),
-        mounts=plan_mounts(read_layout(ETC_ALLOWED, PROC_MASKED), directory.workspace, (), (), limits.tmpfs_bytes),
-        files=account_files(),
+        mounts=plan_mounts(
+            layout_of_image(layout) if in_image else layout, directory.workspace, (), (), limits.tmpfs_bytes
+        ),
+        files=account_files(identity.agent_uid) if in_image else account_files(),
+        image=record.image,
         identity=identity,
         policy=Policy(limits=limits),
         author=Author(name=record.author[0], email=record.author[1]) if record.author else None,

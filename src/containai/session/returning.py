@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
-from containai.engine.embedded.engine import EmbeddedEngine
+from containai.engine.protocol import Engine
 from containai.errors import ContainaiError, ReturnFailed
 from containai.git_return.apply import apply_return
 from containai.git_return.quarantine import Quarantine
@@ -40,7 +40,7 @@ class Brought:
 
 
 def bring_home(
-    engine: EmbeddedEngine,
+    engine: Engine,
     directory: SessionDir,
     plan: SessionPlan,
     quarantine: Quarantine,
@@ -86,7 +86,7 @@ def _told(error: ContainaiError) -> str:
 
 
 def _finish(
-    engine: EmbeddedEngine,
+    engine: Engine,
     plan: SessionPlan,
     config_sha256: str,
     quarantine: Quarantine,

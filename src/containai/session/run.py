@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containai.audit.writer import Kind
-from containai.engine.embedded.engine import EmbeddedEngine
-from containai.engine.protocol import Container
+from containai.engine.protocol import Container, Engine
 from containai.host.clock import monotonic_s, since_process_start_s
 from containai.plan.request import RunRequest
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
-from containai.session.decide import Decided, Host, decide, embedded_tools
+from containai.session.decide import Decided, Host, decide
+from containai.session.engines import make_engine
 from containai.session.guards import Guards
 from containai.session.housekeeping import verified
 from containai.session.opened import OpenSession, open_session
@@ -55,7 +55,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
     decided = decide(request, host)
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
-        engine = EmbeddedEngine(embedded_tools(decided.facts))
+        engine = make_engine(decided.engine, decided.facts)
         streams = open_streams(
             session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout, unattended=request.prompt is not None
         )
@@ -80,7 +80,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         return _settle(session, ended, guards, brought)
 
 
-def _prepare(engine: EmbeddedEngine, session: OpenSession, decided: Decided, signals: EndingSignals) -> tuple[str, ...]:
+def _prepare(engine: Engine, session: OpenSession, decided: Decided, signals: EndingSignals) -> tuple[str, ...]:
     """Clone the workspace; meanwhile git finds out what the copy leaves out."""
     left_out = start_left_out_notes(decided.source)
     left: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ def _prepare(engine: EmbeddedEngine, session: OpenSession, decided: Decided, sig
 
 
 def _attend(
-    engine: EmbeddedEngine,
+    engine: Engine,
     session: OpenSession,
     container: Container,
     streams: PipedStreams | TerminalStreams,

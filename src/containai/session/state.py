@@ -67,6 +67,7 @@ class SessionRecord:
     note: str = ""
     planned_branch: str = ""  # what it was before the work had to stand beside it; empty in records of old
     in_place: bool = False  # that is the user's own: --use-current-branch
+    image: str = ""  # of the engine, where it has images
     verdict: str = ""  # what its user decided: "merged", "dropped", or nothing yet
 
 

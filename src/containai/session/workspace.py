@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from containai.audit.writer import Kind
-from containai.engine.embedded.engine import EmbeddedEngine
+from containai.engine.protocol import Engine
 from containai.errors import WorkspaceError
 from containai.render.containers import render_housekeeping
 from containai.session.housekeeping import run_chore
@@ -17,7 +17,7 @@ from containai.workspace.seed import seed_workspace
 PREPARE_TIMEOUT_S = 900.0
 
 
-def prepare_workspace(engine: EmbeddedEngine, session: OpenSession, signals: EndingSignals) -> tuple[str, ...]:
+def prepare_workspace(engine: Engine, session: OpenSession, signals: EndingSignals) -> tuple[str, ...]:
     """Bring the session's branch, and what else was asked for, into its workspace.
 
     Returns:

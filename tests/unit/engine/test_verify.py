@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from containai.engine.protocol import ContainerSpec, EffectiveConfig, MountPoint
-from containai.engine.verify import Expectation, find_drift
+from containai.engine.protocol import ContainerSpec, EffectiveConfig, Expectation, MountPoint
+from containai.engine.verify import find_drift
 from containai.plan.model import FileOrigin, Identity, Mount, MountKind, StagedFile
 from containai.policy.model import Limits
 

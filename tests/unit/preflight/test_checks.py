@@ -198,7 +198,7 @@ def test_squid_is_shown_and_not_needed_without_a_network() -> None:
     assert finding(facts, "squid").verdict is Verdict.WARN
 
 
-@pytest.mark.parametrize("engine", ["docker", "kubernetes"])
+@pytest.mark.parametrize("engine", ["kubernetes"])
 def test_an_engine_that_this_version_has_not_is_refused(engine: str) -> None:
     assert refusals(GOOD, engine) == ["engine"]
     assert engine in finding(GOOD, "engine", engine).summary

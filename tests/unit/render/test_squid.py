@@ -158,6 +158,7 @@ def test_every_refusal_has_a_page_that_names_us() -> None:
     config, pages = render("a.test"), render_pages()
     for page in PAGES:
         assert re.search(rf"^deny_info (\d+:)?{page} ", config, re.MULTILINE), page
+    assert pages.pop("error-details.txt") == ""
     for text in pages.values():
         assert text.startswith("ContainAI")
         assert len(text) < 200

@@ -64,7 +64,7 @@ def _shared_namespaces(proc: Path) -> Iterator[str]:
 
 
 def _mounts(mountinfo: Path) -> Iterator[MountPoint]:
-    """Source: proc(5): fields 5 and 6 are the mount point and its options; after "-", type and super options."""
+    """Source: proc(5): fields 4 to 6 are root, mount point and options; after "-", type and super options."""
     for line in os.fsdecode(mountinfo.read_bytes()).splitlines():
         before, _, after = line.partition(" - ")
         fields, behind = before.split(" "), after.split(" ")
@@ -75,6 +75,7 @@ def _mounts(mountinfo: Path) -> Iterator[MountPoint]:
             fstype=behind[0],
             nosuid="nosuid" in options,
             nodev="nodev" in options,
+            root=fields[3],
         )
 
 

@@ -1,14 +1,24 @@
-"""The specification that ``containai-shim init`` reads (native/spec.c has the format). PURE."""
+"""The specification that ``containai-shim`` reads inside (native/spec.c has the format). PURE."""
 
 from __future__ import annotations
 
 import os
 import resource
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from containai.policy.model import Limits
 from containai.render.landlock import LandlockRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A directory (``content`` is None) or a file that the first process makes where the agent may write."""
+
+    path: str
+    mode: int
+    content: bytes | None = None
 
 
 def encode_spec(
@@ -23,6 +33,7 @@ def encode_spec(
     apparmor_profile: str,
     supervised: bool,
     terminal: bool,
+    made: Iterable[Made] = (),
 ) -> bytes:
     """Encode one specification.
 
@@ -37,6 +48,7 @@ def encode_spec(
         records.append(_record(b"R", struct.pack("<IQQ", kind, value, value)))
     records.append(_record(b"H", struct.pack("<QQQ", landlock.handled_fs, landlock.handled_net, landlock.scoped)))
     records += [_record(b"L", struct.pack("<Q", rights) + os.fsencode(path)) for path, rights in landlock.paths]
+    records += [_made(each) for each in made]
     records.append(_record(b"F", seccomp_filter))
     if apparmor_profile:
         records.append(_record(b"M", apparmor_profile.encode()))
@@ -45,6 +57,13 @@ def encode_spec(
     if terminal:
         records.append(_record(b"T", b""))
     return b"".join(records)
+
+
+def _made(each: Made) -> bytes:
+    path = os.fsencode(each.path)
+    if each.content is None:
+        return _record(b"D", struct.pack("<I", each.mode) + path)
+    return _record(b"C", struct.pack("<II", each.mode, len(path)) + path + each.content)
 
 
 def _record(tag: bytes, content: bytes) -> bytes:

@@ -1,0 +1,29 @@
+"""``containai image build``: our images, on this machine's Docker."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from containai.cli.environ import Surroundings
+from containai.cli.output import Console, print_json, print_table, printable
+from containai.errors import UsageError
+from containai.images.build import DEFAULT_BASE_IMAGE, Options, build_images
+
+
+def main(args: argparse.Namespace, _here: Surroundings, console: Console) -> int:
+    """Build; the tags and identities on standard output, progress on standard error."""
+    if args.base_image and args.rootfs:
+        raise UsageError("--base-image and --rootfs contradict each other")
+    options = Options(
+        base_image=args.base_image or DEFAULT_BASE_IMAGE,
+        rootfs_suite=args.rootfs or "",
+        certificates=tuple(Path(path) for path in args.certificate),
+        network=args.network or "",
+    )
+    built = build_images(args.image, options, lambda line: console.progress(printable(line)))
+    if args.json:
+        print_json({"images": built})
+    else:
+        print_table(("IMAGE", "ID"), built.items())
+    return 0

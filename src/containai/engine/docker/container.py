@@ -1,0 +1,59 @@
+"""One container of the Docker engine, from its first process's hand-over to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from containai.engine.docker.door import Door, Usher
+from containai.engine.docker.drift import find_engine_drift
+from containai.engine.docker.staging import Staging
+from containai.engine.first_process import FirstProcess, Report
+from containai.engine.protocol import ContainerSpec, Stdio
+from containai.host.docker import Daemon
+
+
+class DockerContainer(FirstProcess):
+    """See ``engine.protocol.Container``."""
+
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        stdio: Stdio,
+        control: socket.socket,
+        report: Report,
+        *,
+        daemon: Daemon,
+        identity: str,
+        asked: Mapping[str, Any],
+        door: Door,
+        usher: Usher | None,
+        staging: Staging,
+    ) -> None:
+        super().__init__(spec, stdio, control, report)
+        self._daemon, self._identity, self._asked = daemon, identity, asked
+        self._door, self._usher, self._staging = door, usher, staging
+        self._exists = True
+
+    def engine_drift(self) -> tuple[str, ...]:
+        """What Docker says about the container that is not as asked for."""
+        return find_engine_drift(self._asked, self._daemon.inspect(self._identity), self.pid)
+
+    def welcome(self, visitor: Callable[[int], None]) -> None:
+        """Let programs in that Docker starts in the container (``docker exec``), each with its listener."""
+        self._door.open_to(visitor)
+
+    def destroy(self) -> None:
+        """End every process, close every descriptor, remove the container. Idempotent."""
+        self._door.close()
+        self.end_first_process()
+        if self._usher is not None:
+            self._usher.close()
+        self.close_descriptors()
+        if self._exists:
+            self._daemon.remove(self._identity)
+            self._exists = False
+        with contextlib.suppress(OSError):
+            self._staging.remove()

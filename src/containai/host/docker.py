@@ -1,0 +1,152 @@
+"""The daemon's API, in the project's own words: the only user of the ``docker`` library, loaded on first use.
+
+Trust: the daemon is root's, on this machine. Whoever may ask it may do everything here, so that a session never can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from containai.errors import EngineError
+
+SOCKET = "/var/run/docker.sock"
+API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
+_TIMEOUT_S = 60
+_BUILD_TIMEOUT_S = 1800
+_NAME_TAKEN, _GONE = 409, 404
+
+
+class Daemon:
+    """A connection to the local daemon; safe from several threads."""
+
+    def __init__(self, socket_path: str = SOCKET) -> None:
+        self._socket_path = socket_path
+        self._local = threading.local()
+
+    def version(self) -> str:
+        """The daemon's version, in a form of the question that every version answers."""
+        with _told("the daemon does not answer"):
+            return str(self._client.version(api_version=False)["Version"])
+
+    def info(self) -> dict[str, Any]:
+        """``GET /info``."""
+        with _told("the daemon does not answer"):
+            return dict(self._client.info())
+
+    def image(self, reference: str) -> dict[str, Any] | None:
+        """``GET /images/REFERENCE/json``; None where there is none."""
+        from docker.errors import ImageNotFound
+
+        with _told("the image cannot be inspected"):
+            try:
+                return dict(self._client.inspect_image(reference))
+            except ImageNotFound:
+                return None
+
+    def create(self, config: Mapping[str, Any], name: str) -> str:
+        """Create a container; its id. Where the name is taken, it gets none of ours."""
+        from docker.errors import APIError
+
+        with _told("the container could not be created"):
+            try:
+                return str(self._client.create_container_from_config(dict(config), name=name or None)["Id"])
+            except APIError as error:
+                if not name or error.status_code != _NAME_TAKEN:
+                    raise
+            return str(self._client.create_container_from_config(dict(config))["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container."""
+        with _told("the container could not be started"):
+            self._client.start(container)
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """``GET /containers/ID/json``."""
+        with _told("the container cannot be inspected"):
+            return dict(self._client.inspect_container(container))
+
+    def remove(self, container: str) -> None:
+        """End and remove a container, and wait until it is gone. No effect on one that is."""
+        from docker.errors import APIError
+
+        with _told("the container could not be removed"):
+            try:
+                self._client.remove_container(container, force=True, v=True)
+            except APIError as error:
+                if error.status_code == _NAME_TAKEN:  # it is being removed
+                    with contextlib.suppress(APIError):
+                        self._client.wait(container, condition="removed")
+                elif error.status_code != _GONE:
+                    raise
+
+    def find(self, label: str) -> list[str]:
+        """Ids of all containers with a label, ``NAME=VALUE``."""
+        with _told("the containers cannot be listed"):
+            return [str(each["Id"]) for each in self._client.containers(all=True, filters={"label": label})]
+
+    def build(self, context: bytes, tag: str, arguments: Mapping[str, str], network: str) -> Iterator[str]:
+        """Build an image from an archive; each line that the build prints.
+
+        Raises:
+            EngineError: ``image.build``: a step failed.
+        """
+        with _told("the image could not be built"):
+            lines = self._client.build(
+                fileobj=io.BytesIO(context),
+                custom_context=True,
+                tag=tag,
+                buildargs=dict(arguments),
+                network_mode=network or None,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=_BUILD_TIMEOUT_S,
+            )
+            for line in lines:
+                if "error" in line:
+                    raise EngineError(
+                        f"{tag} could not be built",
+                        code="image.build",
+                        details=str(line["error"]),
+                        remedy=["df -h: is there room?", "docker builder prune"],
+                    )
+                yield from (
+                    text for text in str(line.get("stream", line.get("status", ""))).splitlines() if text.strip()
+                )
+
+    def import_archive(self, archive: Path, reference: str) -> str:
+        """Make an image of a root file system; its name."""
+        repository, _, tag = reference.partition(":")
+        with _told("the root file system could not be imported"):
+            self._client.import_image_from_file(str(archive), repository=repository, tag=tag)
+        return reference
+
+    @property
+    def _client(self) -> Any:
+        """This thread's own client."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            import docker
+
+            client = docker.APIClient(base_url=f"unix://{self._socket_path}", version=API_VERSION, timeout=_TIMEOUT_S)
+            client.trust_env = False  # no proxy stands between us and a socket
+            self._local.client = client
+        return client
+
+
+@contextlib.contextmanager
+def _told(summary: str) -> Iterator[None]:
+    """Every exception of the libraries' as one of ours."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (DockerException, RequestException, OSError) as error:
+        details = getattr(error, "explanation", None) or str(error)
+        raise EngineError(summary, code="engine.docker", details=str(details), remedy=["docker info"]) from error

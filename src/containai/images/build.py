@@ -1,0 +1,159 @@
+"""Build our images (M1): a base with tools, and on it the agents' own programs, in pinned versions.
+
+Everything is decided from ``data/images`` and ``data/agents``; the daemon does the work.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from containai.agents.load import load_adapter
+from containai.errors import EngineError, UsageError
+from containai.host import process
+from containai.host.docker import Daemon
+
+DATA = Path(__file__).resolve().parent.parent / "data" / "images"
+BASE = "containai-base"
+DEFAULT_BASE_IMAGE = "ubuntu:24.04"
+_AGENTS = ("claude", "codex", "copilot")
+NAMES = ("base", "all", *_AGENTS)
+_ROOTFS_PACKAGES = "ca-certificates,curl"
+_ROOTFS_TIMEOUT_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One image to build.
+
+    Attributes:
+        tag: What it will be called.
+        context: Directory of its Dockerfile, below ``data/images``.
+        arguments: Build arguments; never a secret, since an image shows them.
+    """
+
+    tag: str
+    context: str
+    arguments: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to build.
+
+    Attributes:
+        base_image: What containai-base stands on.
+        rootfs_suite: Make that with mmdebstrap, from this Debian release, instead of pulling it.
+        certificates: Files of certificates that the builder's network needs besides the usual ones.
+        network: The network of the build, as Docker calls it.
+    """
+
+    base_image: str = DEFAULT_BASE_IMAGE
+    rootfs_suite: str = ""
+    certificates: tuple[Path, ...] = ()
+    network: str = ""
+
+
+def recipes(names: Sequence[str], base_image: str) -> tuple[Recipe, ...]:
+    """What has to be built for these names, in order; the base comes first.
+
+    Raises:
+        UsageError: There is no such image.
+    """
+    wanted = [_plain(name) for name in dict.fromkeys(names)] or ["all"]
+    found = [Recipe(tag=f"{BASE}:latest", context="base", arguments={"BASE_IMAGE": base_image})]
+    for name in dict.fromkeys(wanted):
+        if name == "base":
+            continue
+        agents = [load_adapter(agent) for agent in (_AGENTS if name == "all" else (name,))]
+        found.append(
+            Recipe(
+                tag="containai:latest" if name == "all" else f"containai-{name}:latest",
+                context="agents",
+                arguments={
+                    "BASE": f"{BASE}:latest",
+                    "PACKAGES": " ".join(f"{agent.package}@{agent.tested_version}" for agent in agents),
+                    "BINARIES": " ".join(agent.binaries[0] for agent in agents),
+                },
+            )
+        )
+    return tuple(found)
+
+
+def build_images(names: Sequence[str], options: Options, say: Callable[[str], None]) -> dict[str, str]:
+    """Build, and tell each line of progress; tags with the identities of their images.
+
+    Raises:
+        EngineError: ``image.build``: a step failed; images built before it stay.
+    """
+    daemon = Daemon()
+    base_image = options.base_image
+    if options.rootfs_suite:
+        base_image = make_rootfs(daemon, options.rootfs_suite, say)
+    built = {}
+    for recipe in recipes(names, base_image):
+        say(f"building {recipe.tag}")
+        context = _context(DATA / recipe.context, options.certificates if recipe.context == "base" else ())
+        for line in daemon.build(context, recipe.tag, recipe.arguments, options.network):
+            say(f"  {line}")
+        image = daemon.image(recipe.tag)
+        if image is None:
+            raise EngineError(f"{recipe.tag} was not built", code="image.build")
+        built[recipe.tag] = str(image["Id"])
+    return built
+
+
+def make_rootfs(daemon: Daemon, suite: str, say: Callable[[str], None]) -> str:
+    """Make a root file system with mmdebstrap and give it to the daemon; the image's name.
+
+    Raises:
+        EngineError: ``image.rootfs``: mmdebstrap failed.
+    """
+    say(f"making a root file system of Debian {suite} with mmdebstrap")
+    with tempfile.TemporaryDirectory(prefix="containai-rootfs-") as folder:
+        archive = Path(folder) / "rootfs.tar"
+        done = process.run(
+            ["mmdebstrap", "--variant=minbase", f"--include={_ROOTFS_PACKAGES}", suite, archive],
+            timeout_s=_ROOTFS_TIMEOUT_S,
+        )
+        if done.status != 0:
+            raise EngineError(
+                "mmdebstrap failed",
+                code="image.rootfs",
+                details=done.said[-2000:],
+                remedy=["sudo apt-get install mmdebstrap"],
+            )
+        return daemon.import_archive(archive, f"containai-rootfs:{suite}")
+
+
+def _plain(name: str) -> str:
+    """``containai-claude`` and ``claude`` are one; ``containai`` is all of them."""
+    plain = "all" if name == "containai" else name.removeprefix("containai-")
+    if plain not in NAMES:
+        raise UsageError(
+            f"there is no image {name!a}",
+            code="image.unknown",
+            remedy=[f"one of: containai, {', '.join(f'containai-{each}' for each in ('base', *_AGENTS))}"],
+        )
+    return plain
+
+
+def _context(directory: Path, certificates: Sequence[Path]) -> bytes:
+    """The build's files as an archive; nothing of the user's but the certificates that he names."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        files = {path.name: path for path in sorted(directory.iterdir()) if path.is_file()}
+        files |= {f"builder-{number}.crt": path for number, path in enumerate(certificates)}
+        for name, path in files.items():
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"{path} cannot be read", code="image.file", details=str(error)) from error
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()

@@ -1,0 +1,166 @@
+"""What is not as it must be is refused before anything of the agent runs: host, daemon, image, container."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import PROFILE, docker, load_profile
+from tests.support.product import Product
+
+pytestmark = [pytest.mark.docker, pytest.mark.needs("docker-engine"), pytest.mark.timeout(400)]
+
+NET = ("--network-proxy", "none")
+LONG = 300
+
+# Containai's own code in a process of its own, with one thing of what Docker is asked for left out. What Docker then
+# answers agrees with what it was asked for: only the kernel tells the difference.
+_LEFT_OUT = """
+import sys
+from containai.engine.docker import engine
+change = sys.argv.pop(1)
+render = engine.render_docker
+def changed(*args, **kwargs):
+    body = render(*args, **kwargs)
+    host = body["HostConfig"]
+    exec(change)
+    return body
+engine.render_docker = changed
+from containai.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+CHANGES = [
+    ('host["ReadonlyRootfs"] = False', "/ is writable"),
+    ('host["MaskedPaths"] = []', "/proc/kcore is not covered"),
+    ('host["SecurityOpt"][1] = "apparmor=docker-default"', "AppArmor confinement"),
+    ('host["PidsLimit"] = 0', "pids.max"),
+    ('host["Memory"] = host["MemorySwap"] = 0', "memory limit"),
+    ('host["CgroupnsMode"] = "host"', "cgroup"),
+    ('host["Mounts"].append({"Type": "bind", "Source": "/etc", "Target": "/srv", "ReadOnly": True})', "/srv"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES)
+def test_a_container_that_differs_never_runs(product: Product, change: str, said: str) -> None:
+    """I11."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LEFT_OUT, change, "run", "--engine", "docker", *NET, "--", "sh", "-c", "echo ran > f"],
+        cwd=product.repository, env=product.environment, capture_output=True, timeout=LONG, check=False,
+    )  # fmt: skip
+    told = done.stderr.decode()
+    assert done.returncode == 125, told
+    assert "error[engine.drift]" in told
+    assert said in told
+    assert product.branches() == ["main"]
+    assert not list(product.sessions.glob("*"))
+
+
+def doctor(product: Product, name: str) -> dict[str, str]:
+    said = json.loads(product.command("doctor", "--engine", "docker", "--json", timeout_s=LONG).stdout)
+    (finding,) = [each for each in said["findings"] if each["id"] == name]
+    return dict(finding)
+
+
+@pytest.fixture
+def complaining(product: Product) -> Iterator[None]:
+    load_profile("-C")
+    yield
+    load_profile()
+
+
+@pytest.fixture
+def unloaded(product: Product) -> Iterator[None]:
+    subprocess.run(["apparmor_parser", "-R", PROFILE], check=True, timeout=60)
+    yield
+    load_profile()
+
+
+@pytest.mark.usefixtures("complaining")
+def test_a_profile_that_only_complains(product: Product) -> None:
+    assert "complain" in doctor(product, "apparmor")["summary"]
+    ran = product.run("true", *NET, "--engine", "docker", timeout_s=LONG)
+    assert (ran.status, "error[preflight.apparmor]" in ran.stderr) == (125, True)
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_profile_that_is_not_loaded(product: Product) -> None:
+    finding = doctor(product, "apparmor")
+    assert "not loaded" in finding["summary"]
+    assert any("apparmor_parser -r" in line for line in finding["remedy"])
+    ran = product.run("true", *NET, "--engine", "docker", timeout_s=LONG)
+    assert (ran.status, "error[preflight.apparmor]" in ran.stderr) == (125, True)
+
+
+@pytest.mark.parametrize("host", ["tcp://127.0.0.1:2375", "unix:///tmp/other.sock"])
+def test_a_daemon_elsewhere(product: Product, host: str) -> None:
+    elsewhere = replace(product, variables={"DOCKER_HOST": host})
+    ran = elsewhere.run("true", *NET, "--engine", "docker", timeout_s=LONG)
+    assert (ran.status, "error[preflight.docker]" in ran.stderr) == (125, True)
+    assert host in ran.stderr
+
+
+def test_a_user_who_may_not_ask_docker(product: Product, tmp_path: Path) -> None:
+    subprocess.run(["chown", "-R", "1000:1000", str(tmp_path)], check=True, timeout=60)
+    for path in (tmp_path, *tmp_path.parents):
+        if path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    done = subprocess.run(
+        ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *product.argv("doctor", "--engine", "docker")],
+        cwd=product.repository, env=product.environment, capture_output=True, text=True, timeout=LONG, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/var/run/docker.sock: Permission denied" in done.stdout
+    assert 'sudo usermod -aG docker "$USER"' in done.stdout
+
+
+def test_an_image_that_is_not_there(product: Product) -> None:
+    ran = product.run("true", *NET, "--engine", "docker", "--image", "no-such:1", timeout_s=LONG)
+    assert (ran.status, "error[preflight.image]" in ran.stderr) == (125, True)
+
+
+@pytest.fixture
+def derived(image: str) -> Iterator[str]:
+    """Names an image to be made of ours, and removes it."""
+    yield "containai-test:derived"
+    docker("rmi", "-f", "containai-test:derived", check=False)
+
+
+def derive(image: str, *changes: str) -> str:
+    """An image that says more than ours."""
+    container = docker("create", image, "x").stdout.decode().strip()
+    options = [word for change in changes for word in ("--change", change)]
+    docker("commit", *options, container, "containai-test:derived")
+    docker("rm", container)
+    return docker("image", "inspect", "--format", "{{.Id}}", "containai-test:derived").stdout.decode().strip()
+
+
+def test_an_image_with_a_volume(product: Product, image: str, derived: str) -> None:
+    derive(image, "VOLUME /data")
+    ran = product.run("true", *NET, "--engine", "docker", "--image", derived, timeout_s=LONG)
+    assert (ran.status, "error[preflight.image]" in ran.stderr) == (125, True)
+    assert "/data" in ran.stderr
+
+
+def test_an_image_does_not_choose_its_user_program_or_environment(product: Product, image: str, derived: str) -> None:
+    """And what is run is what was inspected, by its digest."""
+    found = derive(image, "USER 0", 'ENTRYPOINT ["/bin/false"]', "ENV LD_PRELOAD=/evil.so FROM_IMAGE=1", "WORKDIR /")
+    ran = product.run(
+        "id -u; pwd; echo ${FROM_IMAGE-unset} ${LD_PRELOAD-unset}", *NET, "--engine", "docker", "--image", derived,
+        timeout_s=LONG,
+    )  # fmt: skip
+    assert ran.printed.splitlines() == ["1000", "/workspace", "unset unset"], ran.stderr
+    (configured,) = [event for event in product.events(ran) if event["event"] == "session-config"]
+    assert configured["image"] == found
+
+
+def test_auto_takes_docker_and_says_so(product: Product) -> None:
+    ran = product.run("true", *NET, timeout_s=LONG)
+    assert ran.result["engine"] == "docker", ran.stderr
+    assert "engine docker (auto: Docker is usable" in ran.stderr

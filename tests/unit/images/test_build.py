@@ -1,0 +1,109 @@
+"""What is built, in which order and from which pins; the daemon's part is played by a recorder."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containai.agents.load import load_adapter
+from containai.errors import EngineError, UsageError
+from containai.images import build as building
+from containai.images.build import DATA, Options, build_images, recipes
+
+pytestmark = pytest.mark.user
+
+
+def test_the_base_comes_first_and_an_agents_image_has_its_tested_version() -> None:
+    base, codex = recipes(["codex"], "debian:13")
+    assert (base.tag, base.arguments) == ("containai-base:latest", {"BASE_IMAGE": "debian:13"})
+    adapter = load_adapter("codex")
+    assert codex.tag == "containai-codex:latest"
+    assert codex.arguments["PACKAGES"] == f"@openai/codex@{adapter.tested_version}"
+    assert codex.arguments["BINARIES"] == "codex"
+
+
+@pytest.mark.parametrize("names", [[], ["all"], ["containai"]])
+def test_without_a_name_all_agents_are_in_one_image(names: list[str]) -> None:
+    _, everything = recipes(names, "ubuntu:24.04")
+    assert everything.tag == "containai:latest"
+    assert everything.arguments["BINARIES"] == "claude codex copilot"
+
+
+def test_names_with_and_without_the_prefix_are_one() -> None:
+    assert recipes(["containai-claude", "claude"], "x") == recipes(["claude"], "x")
+    assert [recipe.tag for recipe in recipes(["base"], "x")] == ["containai-base:latest"]
+
+
+@pytest.mark.parametrize("name", ["proxy", "../base", "Claude", ""])
+def test_another_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        recipes([name], "x")
+    assert refused.value.code == "image.unknown"
+
+
+class Recorder:
+    """Stands for the daemon."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.built: list[tuple[str, Mapping[str, str], list[str]]] = []
+        self.broken = broken
+
+    def build(self, context: bytes, tag: str, arguments: Mapping[str, str], _network: str) -> Iterator[str]:
+        with tarfile.open(fileobj=io.BytesIO(context)) as archive:
+            self.built.append((tag, arguments, archive.getnames()))
+        if tag == self.broken:
+            raise EngineError("it broke", code="image.build")
+        yield "Step 1/1"
+
+    def image(self, reference: str) -> dict[str, Any]:
+        return {"Id": f"sha256:{reference}"}
+
+
+def test_a_certificate_goes_into_the_base_and_nothing_else_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corporate.crt").write_text("PEM")
+    daemon = Recorder()
+    monkeypatch.setattr(building, "Daemon", lambda: daemon)
+    said: list[str] = []
+    built = build_images(["claude"], Options(certificates=(tmp_path / "corporate.crt",)), said.append)
+    assert built == {
+        "containai-base:latest": "sha256:containai-base:latest",
+        "containai-claude:latest": "sha256:containai-claude:latest",
+    }
+    (_, _, base), (_, _, agent) = daemon.built
+    assert set(base) == {"Dockerfile", "install.sh", "needed.txt", "offered.txt", "builder-0.crt"}
+    assert set(agent) == {"Dockerfile"}
+    assert said[:2] == ["building containai-base:latest", "  Step 1/1"]
+
+
+def test_a_base_that_breaks_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Recorder(broken="containai-base:latest")
+    monkeypatch.setattr(building, "Daemon", lambda: daemon)
+    with pytest.raises(EngineError, match="it broke"):
+        build_images(["claude"], Options(), lambda _line: None)
+    assert len(daemon.built) == 1
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "Daemon", Recorder)
+    with pytest.raises(UsageError, match=r"none\.crt cannot be read"):
+        build_images(["base"], Options(certificates=(tmp_path / "none.crt",)), lambda _line: None)
+
+
+def test_the_files_pin_by_content_and_leave_no_setuid_file() -> None:
+    """M1."""
+    script = (DATA / "base/install.sh").read_text()
+    assert len(re.findall(r"^(NODE|NPM)_SHA512=[0-9a-f]{128}$", script, re.MULTILINE)) == 2
+    for place in (script, (DATA / "agents/Dockerfile").read_text()):
+        assert "-perm /6000 -exec chmod a-s" in place
+    for name in ("base", "agents"):
+        dockerfile = (DATA / name / "Dockerfile").read_text()
+        assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE)[-1] == "1000:1000"
+        assert not re.search(r"^(VOLUME|ENTRYPOINT|HEALTHCHECK|EXPOSE|ENV)\b", dockerfile, re.MULTILINE)

@@ -1,0 +1,226 @@
+"""The checks of the Docker engine, with facts made by hand, and a daemon that is not what it should be."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containai.preflight import docker as looking
+from containai.preflight.catalogue import DOCKER, HOST
+from containai.preflight.checks import check
+from containai.preflight.docker import look_at_docker
+from containai.preflight.model import DockerFacts, Facts, Finding, Image, Platform, State, Verdict
+from containai.session.engines import settle_engine
+from tests.unit.preflight.test_checks import GOOD as HOST_FACTS
+
+pytestmark = pytest.mark.user
+
+IMAGE = Image(reference="containai:latest", id="sha256:abc", platform="linux/amd64")
+DAEMON = DockerFacts(
+    version=(26, 1, 5),
+    security=frozenset({"apparmor", "seccomp", "cgroupns"}),
+    limits=frozenset({"MemoryLimit", "SwapLimit", "CpuCfsQuota", "PidsLimit"}),
+    shared_memory=frozenset({"rw", "nosuid", "nodev"}),
+    wanted_images=("containai-claude:latest", "containai:latest"),
+    image=IMAGE,
+)
+GOOD = replace(HOST_FACTS, docker=DAEMON)
+
+
+def with_(**changes: Any) -> Facts:
+    return replace(GOOD, docker=replace(DAEMON, **changes))
+
+
+def refusals(facts: Facts) -> list[str]:
+    return [each.id for each in check(facts, "docker") if each.verdict is Verdict.REFUSE]
+
+
+def finding(facts: Facts, name: str) -> Finding:
+    (found,) = [each for each in check(facts, "docker") if each.id == name]
+    return found
+
+
+def test_a_good_host_is_ready_in_the_order_of_the_catalogue() -> None:
+    findings = check(GOOD, "docker")
+    assert [each.id for each in findings] == [entry.id for entry in (*HOST, *DOCKER)]
+    assert {each.verdict for each in findings} == {Verdict.PASS}
+
+
+def test_neither_bubblewrap_nor_a_cgroup_of_ours_is_needed() -> None:
+    assert refusals(replace(GOOD, bwrap=replace(GOOD.bwrap, path=None), probe=None)) == []
+
+
+BAD = [
+    ("docker", {"elsewhere": "tcp://10.0.0.1:2375"}, "tcp://10.0.0.1:2375"),
+    ("docker", {"elsewhere": "ssh://me@host"}, "ssh://me@host"),
+    ("docker", {"elsewhere": "unix:///tmp/mine.sock"}, "unix:///tmp/mine.sock"),
+    ("docker", {"problem": "/var/run/docker.sock: No such file or directory"}, "No such file"),
+    ("docker", {"problem": "/var/run/docker.sock: Permission denied", "denied": True}, "Permission denied"),
+    ("docker-version", {"version": (25, 0, 4)}, "25.0.4 is too old"),
+    ("docker-version", {"version": (20, 10, 24)}, "20.10.24 is too old"),
+    ("docker-security", {"security": frozenset({"seccomp"})}, "apparmor"),
+    ("docker-security", {"security": frozenset({"apparmor"})}, "seccomp"),
+    ("docker-security", {"security": frozenset({"apparmor", "seccomp", "rootless"})}, "without root"),
+    ("docker-security", {"security": frozenset({"apparmor", "seccomp", "userns"})}, "userns-remap"),
+    ("docker-limits", {"limits": frozenset({"MemoryLimit", "CpuCfsQuota", "PidsLimit"})}, "swap"),
+    ("docker-limits", {"limits": frozenset()}, "processes"),
+    ("image", {"image": None}, "none of the images containai-claude:latest, containai:latest"),
+    ("image", {"image": replace(IMAGE, platform="linux/arm64")}, "linux/arm64"),
+    ("image", {"image": replace(IMAGE, volumes=("/data",))}, "/data"),
+    ("tmpfs", {"shared_memory": frozenset()}, "/dev/shm"),
+    ("tmpfs", {"shared_memory": frozenset({"nosuid"})}, "nodev"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "said"), BAD)
+@pytest.mark.parametrize("platform", Platform)
+def test_what_is_off_refuses_and_is_mended_by_commands(
+    name: str, changes: dict[str, Any], said: str, platform: Platform
+) -> None:
+    facts = replace(with_(**changes), platform=platform)
+    found = finding(facts, name)
+    assert refusals(facts)[0] == name
+    assert found.state is State.OFF
+    assert said in found.summary
+    assert found.remedy
+    for line in found.remedy:
+        assert line.startswith(("sudo ", "# ", "docker ", "unset ", "containai ", "df ")), line
+
+
+def test_a_daemon_that_cannot_be_asked_leaves_the_rest_unknown_and_refused() -> None:
+    facts = with_(problem="no answer")
+    assert refusals(facts) == ["docker", "docker-version", "docker-security", "docker-limits", "image"]
+    assert finding(facts, "image").state is State.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "changes", [{"apparmor_enabled": False}, {"apparmor_mode": "complain"}, {"apparmor_mode": None}]
+)
+def test_without_apparmor_in_enforce_mode_nothing_takes_its_place(changes: dict[str, Any]) -> None:
+    """P6."""
+    assert refusals(replace(GOOD, **changes)) == ["apparmor"]
+
+
+def test_auto_is_docker_only_where_all_of_it_passes() -> None:
+    assert settle_engine("auto", GOOD)[0] == "docker"
+    for facts in (
+        with_(image=None),
+        with_(version=(20, 10, 24)),
+        replace(GOOD, docker=None),
+        replace(GOOD, apparmor_enabled=False),
+        replace(GOOD, ptrace_scope=0),
+    ):
+        engine, reason = settle_engine("auto", facts)
+        assert engine == "embedded"
+        assert reason.startswith("auto: ")
+
+
+def test_a_named_engine_is_never_replaced() -> None:
+    assert settle_engine("docker", replace(GOOD, docker=None))[0] == "docker"
+    assert settle_engine("embedded", GOOD)[0] == "embedded"
+
+
+@pytest.mark.parametrize("host", ["tcp://127.0.0.1:1", "ssh://h", "unix:///tmp/x.sock", "fd://", "npipe:////./pipe/x"])
+def test_a_daemon_that_a_variable_names_is_never_asked(host: str) -> None:
+    """P4, P5."""
+    found = look_at_docker(host, ("containai:latest",))
+    assert found.elsewhere == host
+    assert found.version == ()
+
+
+INFO = {
+    "ServerVersion": "26.1.5+dfsg1",
+    "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"],
+    "MemoryLimit": True,
+    "SwapLimit": True,
+    "CpuCfsQuota": True,
+    "PidsLimit": True,
+}
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    version = "26.1.5+dfsg1"
+
+    def do_GET(self) -> None:
+        path = self.path.removeprefix("/v1.44")
+        if path == "/version":
+            self._answer(200, {"Version": self.version})
+        elif path == "/info":
+            self._answer(200, INFO)
+        elif path == "/images/containai:latest/json":
+            config: Any = {"Volumes": {"/data": {}}}
+            self._answer(200, {"Id": "sha256:abc", "Os": "linux", "Architecture": "amd64", "Config": config})
+        else:
+            self._answer(404, {"message": "no such image"})
+
+    def _answer(self, status: int, body: Any) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def daemon(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something that answers like Docker, behind the path that is asked."""
+    monkeypatch.setattr(looking, "SOCKET", str(path))
+    with socketserver.ThreadingUnixStreamServer(str(path), _Answers) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+def test_the_daemons_own_words_become_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's daemon is asked, and this one is ours")
+    with daemon(tmp_path / "s", monkeypatch):
+        found = look_at_docker("", ("containai-codex:latest", "containai:latest"))
+    assert found.problem == ""
+    assert found.version == (26, 1, 5)
+    assert found.security == {"apparmor", "seccomp", "cgroupns"}
+    assert found.limits == DAEMON.limits
+    assert found.image == replace(IMAGE, volumes=("/data",))
+
+
+def test_an_old_daemon_is_asked_for_nothing_but_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's daemon is asked, and this one is ours")
+    monkeypatch.setattr(_Answers, "version", "20.10.24")
+    with daemon(tmp_path / "s", monkeypatch):
+        facts = replace(GOOD, docker=look_at_docker("", ("containai:latest",)))
+    assert "Docker 20.10.24 is too old" in finding(facts, "docker-version").summary
+    for name in ("docker-security", "docker-limits", "image"):
+        assert finding(facts, name).state is State.UNKNOWN
+
+
+def test_a_daemon_that_is_not_roots_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with daemon(tmp_path / "s", monkeypatch):
+        if os.geteuid() == 0:
+            os.chown(tmp_path / "s", 65534, 65534)
+        found = look_at_docker("", ("containai:latest",))
+    assert "not a socket of root's" in found.problem
+    assert found.version == ()
+
+
+def test_what_is_no_socket_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "SOCKET", str(tmp_path / "absent"))
+    assert "No such file" in look_at_docker("", ()).problem
