@@ -1,9 +1,9 @@
 # `make help` lists the targets. ./bootstrap makes the environment that they use.
 SHELL := /bin/sh
 BIN := .venv/bin
-SCRIPTS := bootstrap .ci/run
+SCRIPTS := bootstrap .ci/run tests/vm/run $(wildcard tests/vm/guest/*)
 
-.PHONY: help demo test check fix bench docs clean check-style check-types check-layers check-docstrings check-sizes check-scripts
+.PHONY: help demo test test-vm check fix bench docs clean check-style check-types check-layers check-docstrings check-sizes check-scripts
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -13,6 +13,9 @@ demo: ## Show a contained session on a sample repository
 
 test: ## Run the test suite; PYTEST="-k name" narrows it
 	@./bootstrap test $(PYTEST)
+
+test-vm: ## As root: run the suites that need AppArmor or Docker, in virtual machines
+	@tests/vm/run
 
 check: check-style check-types check-layers check-docstrings check-sizes check-scripts ## All that can be checked without running it
 

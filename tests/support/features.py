@@ -65,6 +65,7 @@ def _loop() -> bool:
 
 PROBES: dict[str, Callable[[], bool]] = {
     "apparmor": _apparmor,
+    "apparmor-off": lambda: _read("/sys/module/apparmor/parameters/enabled") == "N",
     "bubblewrap": lambda: shutil.which("bwrap") is not None,
     "cc": lambda: shutil.which("cc") is not None,
     "cgroup-v1": lambda: (CGROUP / "pids").is_dir() and (CGROUP / "memory").is_dir(),
