@@ -84,6 +84,11 @@ def _add_image(image: argparse.ArgumentParser) -> None:
     build.add_argument(
         "image", nargs="*", metavar="IMAGE", help="base, claude, codex, copilot, or all (default): see docs/images.md"
     )
+    build.add_argument(
+        "--npm-registry",
+        metavar="URL",
+        help="where Node.js and the agents come from (default: what npm here is set to)",
+    )
     build.add_argument("--base-image", metavar="REF", help="what containai-base stands on (default: ubuntu:24.04)")
     build.add_argument("--rootfs", metavar="SUITE", help="make that with mmdebstrap from this Debian release")
     build.add_argument(

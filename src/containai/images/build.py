@@ -5,7 +5,9 @@ Everything is decided from ``data/images`` and ``data/agents``; the daemon does 
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from containai.agents.load import load_adapter
-from containai.errors import EngineError, UsageError
+from containai.errors import ContainaiError, EngineError, UsageError
 from containai.host import process
 from containai.host.docker import Daemon
 
@@ -24,6 +26,7 @@ _AGENTS = ("claude", "codex", "copilot")
 NAMES = ("base", "all", *_AGENTS)
 _ROOTFS_PACKAGES = "ca-certificates,curl"
 _ROOTFS_TIMEOUT_S = 1800.0
+_REGISTRY = re.compile(r"https?://[^\s@]+")  # no name and password: an image shows its build arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +53,25 @@ class Options:
         rootfs_suite: Make that with mmdebstrap, from this Debian release, instead of pulling it.
         certificates: Files of certificates that the builder's network needs besides the usual ones.
         network: The network of the build, as Docker calls it.
+        npm_registry: Where Node.js, npm and the agents' packages are fetched from.
     """
 
     base_image: str = DEFAULT_BASE_IMAGE
     rootfs_suite: str = ""
     certificates: tuple[Path, ...] = ()
     network: str = ""
+    npm_registry: str
 
 
-def recipes(names: Sequence[str], base_image: str) -> tuple[Recipe, ...]:
+def recipes(names: Sequence[str], base_image: str, npm_registry: str) -> tuple[Recipe, ...]:
     """What has to be built for these names, in order; the base comes first.
 
     Raises:
         UsageError: There is no such image.
     """
     wanted = [_plain(name) for name in dict.fromkeys(names)] or ["all"]
-    found = [Recipe(tag=f"{BASE}:latest", context="base", arguments={"BASE_IMAGE": base_image})]
+    registry = {"NPM_REGISTRY": npm_registry.rstrip("/")}
+    found = [Recipe(tag=f"{BASE}:latest", context="base", arguments={"BASE_IMAGE": base_image, **registry})]
     for name in dict.fromkeys(wanted):
         if name == "base":
             continue
@@ -75,6 +81,7 @@ def recipes(names: Sequence[str], base_image: str) -> tuple[Recipe, ...]:
                 tag="containai:latest" if name == "all" else f"containai-{name}:latest",
                 context="agents",
                 arguments={
+                    **registry,
                     "BASE": f"{BASE}:latest",
                     "PACKAGES": " ".join(f"{agent.package}@{agent.tested_version}" for agent in agents),
                     "BINARIES": " ".join(agent.binaries[0] for agent in agents),
@@ -95,7 +102,7 @@ def build_images(names: Sequence[str], options: Options, say: Callable[[str], No
     if options.rootfs_suite:
         base_image = make_rootfs(daemon, options.rootfs_suite, say)
     built = {}
-    for recipe in recipes(names, base_image):
+    for recipe in recipes(names, base_image, options.npm_registry):
         say(f"building {recipe.tag}")
         context = _context(DATA / recipe.context, options.certificates if recipe.context == "base" else ())
         for line in daemon.build(context, recipe.tag, recipe.arguments, options.network):
@@ -105,6 +112,29 @@ def build_images(names: Sequence[str], options: Options, say: Callable[[str], No
             raise EngineError(f"{recipe.tag} was not built", code="image.build")
         built[recipe.tag] = str(image["Id"])
     return built
+
+
+def find_registry(variables: Mapping[str, str]) -> str:
+    """The registry that the user's own npm is set to.
+
+    Raises:
+        UsageError: ``image.registry``: npm is not here, or says something else.
+    """
+    found = ""
+    with contextlib.suppress(ContainaiError):
+        found = (
+            process.run(["npm", "config", "get", "registry"], env=variables, timeout_s=60.0)
+            .stdout.decode(errors="replace")
+            .strip()
+        )
+    if not _REGISTRY.fullmatch(found):
+        raise UsageError(
+            "the npm registry is not known",
+            code="image.registry",
+            details="it is asked of npm, which is not here or answers with no address",
+            remedy=["containai image build --npm-registry URL", "sudo apt-get install npm"],
+        )
+    return found
 
 
 def make_rootfs(daemon: Daemon, suite: str, say: Callable[[str], None]) -> str:

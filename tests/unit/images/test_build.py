@@ -14,36 +14,41 @@ import pytest
 from containai.agents.load import load_adapter
 from containai.errors import EngineError, UsageError
 from containai.images import build as building
-from containai.images.build import DATA, Options, build_images, recipes
+from containai.images.build import DATA, Options, build_images, find_registry, recipes
 
 pytestmark = pytest.mark.user
+REGISTRY = "https://npm.example/"
 
 
 def test_the_base_comes_first_and_an_agents_image_has_its_tested_version() -> None:
-    base, codex = recipes(["codex"], "debian:13")
-    assert (base.tag, base.arguments) == ("containai-base:latest", {"BASE_IMAGE": "debian:13"})
+    base, codex = recipes(["codex"], "debian:13", REGISTRY)
+    assert (base.tag, base.arguments) == (
+        "containai-base:latest",
+        {"BASE_IMAGE": "debian:13", "NPM_REGISTRY": "https://npm.example"},
+    )
     adapter = load_adapter("codex")
     assert codex.tag == "containai-codex:latest"
     assert codex.arguments["PACKAGES"] == f"@openai/codex@{adapter.tested_version}"
     assert codex.arguments["BINARIES"] == "codex"
+    assert codex.arguments["NPM_REGISTRY"] == "https://npm.example"
 
 
 @pytest.mark.parametrize("names", [[], ["all"], ["containai"]])
 def test_without_a_name_all_agents_are_in_one_image(names: list[str]) -> None:
-    _, everything = recipes(names, "ubuntu:24.04")
+    _, everything = recipes(names, "ubuntu:24.04", REGISTRY)
     assert everything.tag == "containai:latest"
     assert everything.arguments["BINARIES"] == "claude codex copilot"
 
 
 def test_names_with_and_without_the_prefix_are_one() -> None:
-    assert recipes(["containai-claude", "claude"], "x") == recipes(["claude"], "x")
-    assert [recipe.tag for recipe in recipes(["base"], "x")] == ["containai-base:latest"]
+    assert recipes(["containai-claude", "claude"], "x", REGISTRY) == recipes(["claude"], "x", REGISTRY)
+    assert [recipe.tag for recipe in recipes(["base"], "x", REGISTRY)] == ["containai-base:latest"]
 
 
 @pytest.mark.parametrize("name", ["proxy", "../base", "Claude", ""])
 def test_another_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError) as refused:
-        recipes([name], "x")
+        recipes([name], "x", REGISTRY)
     assert refused.value.code == "image.unknown"
 
 
@@ -72,7 +77,9 @@ def test_a_certificate_goes_into_the_base_and_nothing_else_of_the_users(
     daemon = Recorder()
     monkeypatch.setattr(building, "Daemon", lambda: daemon)
     said: list[str] = []
-    built = build_images(["claude"], Options(certificates=(tmp_path / "corporate.crt",)), said.append)
+    built = build_images(
+        ["claude"], Options(npm_registry=REGISTRY, certificates=(tmp_path / "corporate.crt",)), said.append
+    )
     assert built == {
         "containai-base:latest": "sha256:containai-base:latest",
         "containai-claude:latest": "sha256:containai-claude:latest",
@@ -87,14 +94,16 @@ def test_a_base_that_breaks_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> N
     daemon = Recorder(broken="containai-base:latest")
     monkeypatch.setattr(building, "Daemon", lambda: daemon)
     with pytest.raises(EngineError, match="it broke"):
-        build_images(["claude"], Options(), lambda _line: None)
+        build_images(["claude"], Options(npm_registry=REGISTRY), lambda _line: None)
     assert len(daemon.built) == 1
 
 
 def test_a_certificate_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "Daemon", Recorder)
     with pytest.raises(UsageError, match=r"none\.crt cannot be read"):
-        build_images(["base"], Options(certificates=(tmp_path / "none.crt",)), lambda _line: None)
+        build_images(
+            ["base"], Options(npm_registry=REGISTRY, certificates=(tmp_path / "none.crt",)), lambda _line: None
+        )
 
 
 def test_the_files_pin_by_content_and_leave_no_setuid_file() -> None:
@@ -107,3 +116,31 @@ def test_the_files_pin_by_content_and_leave_no_setuid_file() -> None:
         dockerfile = (DATA / name / "Dockerfile").read_text()
         assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE)[-1] == "1000:1000"
         assert not re.search(r"^(VOLUME|ENTRYPOINT|HEALTHCHECK|EXPOSE|ENV)\b", dockerfile, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("https://npm.example/", True),
+        ("http://127.0.0.1:4873", True),
+        ("undefined", False),
+        ("https://u:p@x/", False),
+        ("", False),
+    ],
+)
+def test_the_registry_is_the_one_of_the_users_npm(tmp_path: Path, answer: str, found: bool) -> None:
+    npm = tmp_path / "npm"
+    npm.write_text(f"#!/bin/sh\n[ \"$*\" = 'config get registry' ] && echo '{answer}'\n")
+    npm.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    if found:
+        assert find_registry(variables) == answer
+    else:
+        with pytest.raises(UsageError) as refused:
+            find_registry(variables)
+        assert refused.value.code == "image.registry"
+
+
+def test_without_npm_the_registry_has_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not known"):
+        find_registry({"PATH": str(tmp_path)})
