@@ -202,7 +202,7 @@ def test_nobody_enters_while_our_own_git_runs(product: Product) -> None:
     product.git("add", "-A")
     product.git(*IDENTITY, "commit", "-q", "-m", "many")
     said = b""
-    for _ in range(5):  # a container that ends meanwhile has turned nobody away
+    for _ in range(8):  # a container that ends meanwhile says something else, and has turned nobody away
         child = product.start("true", *NET, "--engine", "docker")
         try:
             container = running(product, "prepare")
@@ -213,7 +213,7 @@ def test_nobody_enters_while_our_own_git_runs(product: Product) -> None:
         assert child.returncode == 0
         assert done.returncode != 0
         said = done.stdout + done.stderr
-        if b"stopped container" not in said and b"is not running" not in said:
+        if b"function not implemented" in said:
             break
     assert b"function not implemented" in said  # so says the kernel where nobody answers
     assert product.branches() == ["main"]
