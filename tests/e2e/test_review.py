@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.product import Product, Ran
+from tests.support.product import IDENTITY, Product, Ran
 
 pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
 
@@ -298,3 +298,24 @@ def test_what_was_merged_is_proven(judged: Product, options: list[str]) -> None:
     proven = judged.command("provenance", "verify", "HEAD")
     assert proven.status == 0, proven.stderr
     assert ran.result["session"] in proven.stdout
+
+
+def test_an_ignored_file_of_the_users_is_never_overwritten(product: Product) -> None:
+    (product.repository / ".gitignore").write_text("local.conf\n")
+    product.git("add", "-A")
+    product.git(*IDENTITY, "commit", "-q", "-m", "ignore")
+    (product.repository / "local.conf").write_text("mine\n")
+    ran = product.run("echo theirs > local.conf; git add -f local.conf; git commit -qm conf", "--network-proxy", "none")
+    merged = product.command("merge", ran.result["session"])
+    assert merged.status == 1
+    assert "local.conf" in merged.stderr
+    assert (product.repository / "local.conf").read_text() == "mine\n"
+    assert product.git("rev-parse", "main") == ran.result["base_commit"]
+
+
+def test_options_of_the_users_for_merges_do_not_make_another_merge(product: Product) -> None:
+    product.git("config", "branch.main.mergeOptions", "--squash")
+    ran = product.run("echo x > f; git add f; git commit -qm f", "--network-proxy", "none")
+    assert product.command("merge", ran.result["session"]).status == 0
+    assert product.git("rev-parse", "main") == ran.result["commits"][-1]
+    assert product.git("status", "--porcelain") == ""

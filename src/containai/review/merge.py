@@ -131,12 +131,16 @@ def land(git_dir: Path, target: Target, commit: str, user: Mapping[str, str]) ->
         if refused is not None:
             raise ReviewError(f"{target.branch} could not be moved", code="review.busy", details=refused.error.details)
         return
-    # Source: git-merge(1): a fast-forward that would overwrite anything uncommitted is refused as a whole.
+    # Source: git-merge(1): a fast-forward that would overwrite anything uncommitted is refused as a whole; what is ignored
+    # counts only with --no-overwrite-ignore. The user's branch.<name>.mergeOptions come before these and lose.
     arguments = [
         "-c",
         "submodule.recurse=false",
         "merge",
         "--ff-only",
+        "--no-squash",
+        "--commit",
+        "--no-overwrite-ignore",
         "--no-autostash",
         "--no-stat",
         "--quiet",

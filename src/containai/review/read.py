@@ -138,12 +138,13 @@ def _of_history(git_dir: Path, base: str, tip: str, final: Sequence[Change]) -> 
 
 
 def _unique(triggers: Iterable[Trigger]) -> list[Trigger]:
-    """One trigger for an id: the details of its findings together."""
-    merged: dict[str, Trigger] = {}
+    """One trigger for a change: the details of its findings together. Ids are short: two changes may share one."""
+    merged: dict[tuple[str, str, str], Trigger] = {}
     for trigger in triggers:
-        first = merged.get(trigger.id)
+        key = (trigger.id, trigger.kind, trigger.path)
+        first = merged.get(key)
         if first is None or (trigger.detail and not first.detail):
-            merged[trigger.id] = trigger
+            merged[key] = trigger
     return list(merged.values())
 
 
