@@ -131,8 +131,8 @@ def land(git_dir: Path, target: Target, commit: str, user: Mapping[str, str]) ->
         if refused is not None:
             raise ReviewError(f"{target.branch} could not be moved", code="review.busy", details=refused.error.details)
         return
-    # Source: git-merge(1): a fast-forward that would overwrite anything uncommitted is refused as a whole; what is ignored
-    # counts only with --no-overwrite-ignore. The user's branch.<name>.mergeOptions come before these and lose.
+    # Source: git-merge(1): a fast-forward that would overwrite anything uncommitted is refused as a whole; what is
+    # ignored counts only with --no-overwrite-ignore. The user's branch.<name>.mergeOptions come first and lose.
     arguments = [
         "-c",
         "submodule.recurse=false",
