@@ -7,16 +7,14 @@ piece, their number and the time are bounded, and git is ended at the first exce
 
 from __future__ import annotations
 
-import os
-import select
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from containai.errors import ReturnFailed
+from containai.errors import ReturnFailed, WorkspaceError
 from containai.git_return.relay import Bounds, bound
-from containai.host.clock import monotonic_s
 from containai.policy.model import GIB, MIB
-from containai.workspace.git import Argument, await_exit, end_group, spawn_git
+from containai.workspace.git import Argument
+from containai.workspace.stream import stream_git
 
 MAX_PATH_BYTES = 3800
 """Longest path in a returned commit; PATH_MAX less room for the directory that it is checked out in."""
@@ -46,8 +44,6 @@ MAX_GITLINKS = 200
 """Most submodule entries that a return adds or changes."""
 
 _MEMORY_BYTES = GIB
-_CHUNK = 1024 * 1024
-_MAX_RECORD = 16 * 1024
 
 
 def too_much(details: str) -> ReturnFailed:
@@ -87,40 +83,24 @@ def read_records(
     Raises:
         ReturnFailed: Git failed (``return.incomplete``), took too long, or printed an endless record.
     """
-    said = os.memfd_create("containai-said")
-    null = os.open(os.devnull, os.O_RDWR)
-    readable, writable = os.pipe()
-    source = null if stdin < 0 else stdin
     try:
-        child = spawn_git(arguments, git_dir=git_dir, stdin=source, stdout=writable, stderr=said)
-        os.close(writable)
-        writable = -1
-        try:
+        yield from stream_git(
+            arguments,
+            git_dir=git_dir,
+            separator=separator,
+            deadline_s=deadline_s,
+            stdin=stdin,
             # Git holds all changes of a commit before it prints the first.
-            bound(child, Bounds(memory_bytes=_MEMORY_BYTES))
-            rest = b""
-            while chunk := _read(readable, deadline_s):
-                *records, rest = (rest + chunk).split(separator)
-                yield from records
-                if len(rest) > _MAX_RECORD:
-                    check_path(rest)
-            if await_exit(child, deadline_s) != 0:
-                text = os.pread(said, 4096, 0).decode(errors="replace").strip()
-                if "out of memory" in text.lower():
-                    raise too_much(f"git needs more than {_MEMORY_BYTES} bytes to list it")
-                raise ReturnFailed("the returned commits cannot be read", code="return.incomplete", details=text)
-        finally:
-            end_group(child)
-            await_exit(child, monotonic_s() + 5.0)
-    finally:
-        for fd in (said, null, readable, writable):
-            if fd >= 0:
-                os.close(fd)
-
-
-def _read(fd: int, deadline_s: float) -> bytes:
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    if not poller.poll(max(0.0, deadline_s - monotonic_s()) * 1000):
-        raise ReturnFailed("the returned objects took too long to check", code="return.timeout")
-    return os.read(fd, _CHUNK)
+            restrain=lambda child: bound(child, Bounds(memory_bytes=_MEMORY_BYTES)),
+            refuse_long=check_path,
+        )
+    except WorkspaceError as error:
+        if error.code == "workspace.git-slow":
+            raise ReturnFailed("the returned objects took too long to check", code="return.timeout") from error
+        if error.code != "workspace.git-failed":
+            raise
+        if "out of memory" in error.details.lower():
+            raise too_much(f"git needs more than {_MEMORY_BYTES} bytes to list it") from error
+        raise ReturnFailed(
+            "the returned commits cannot be read", code="return.incomplete", details=error.details
+        ) from error

@@ -7,6 +7,7 @@ leaves behind is in that directory and nowhere else, so it can be removed withou
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -42,9 +43,7 @@ def transfer(source: Source, quarantine: Quarantine, tip: str, base: str, *, max
     try:
         _remove_abandoned(objects, prefix)
         owner = objects.stat()
-        incoming = Path(tempfile.mkdtemp(prefix=prefix, dir=objects))
-        lock = os.open(incoming, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        incoming, lock = _own_directory(objects, prefix)
         (incoming / "pack").mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(incoming, owner.st_uid, owner.st_gid)
@@ -60,10 +59,25 @@ def transfer(source: Source, quarantine: Quarantine, tip: str, base: str, *, max
             os.close(lock)
 
 
+def _own_directory(objects: Path, prefix: str) -> tuple[Path, int]:
+    """A new directory and the lock on it: one that another transfer took for abandoned before it was locked is no use."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=objects))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink and path.exists():
+                return path, lock
+            os.close(lock)
+
+
 def _remove_abandoned(objects: Path, prefix: str) -> None:
     """What a killed transfer of this session has left: nobody holds its lock."""
     for folder in objects.glob(prefix + "*"):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # another transfer was faster
+            continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from containai.errors import ReturnFailed
 from containai.git_return import apply as apply_module
+from containai.git_return import transfer
 from containai.git_return.apply import Returned, apply_return
 from tests.support.git import ENVIRONMENT, branches, commit, fingerprint, git, make_repository
 from tests.support.returning import Session, open_session
@@ -200,6 +203,26 @@ def test_only_one_of_two_wins_a_race(session: Session) -> None:
     refs = branches(session.host)
     assert all(refs[result.branch] == result.new for result in results)
     assert {result.branch for result in results} <= {session.branch, f"{session.branch}-2"}
+
+
+def test_a_directory_taken_for_abandoned_before_it_was_locked_is_made_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another transfer of the session looks for what a killed one left, just when this one has made its own."""
+    pushed(session, c__txt="three\n")
+    made: list[str] = []
+    make = tempfile.mkdtemp
+
+    def make_and_lose(**words: Any) -> str:
+        made.append(make(**words))
+        if len(made) == 1:
+            transfer._remove_abandoned(words["dir"], words["prefix"])
+        return made[-1]
+
+    monkeypatch.setattr(transfer.tempfile, "mkdtemp", make_and_lose)
+    result = session.apply()
+    assert branches(session.host)[result.branch] == result.new
+    assert len(made) == 2 and not any(Path(name).exists() for name in made)
 
 
 def objects_by_hand(session: Session, *, name: bytes) -> str:
