@@ -44,10 +44,10 @@ def review(product: Product, ran: Ran) -> dict[str, object]:
     return dict(json.loads(shown.stdout))
 
 
-def ids(product: Product, ran: Ran) -> list[str]:
+def ids(product: Product, ran: Ran, name: str = "id") -> list[str]:
     triggers = review(product, ran)["triggers"]
     assert isinstance(triggers, list)
-    return [trigger["id"] for trigger in triggers]
+    return [trigger[name] for trigger in triggers]
 
 
 def test_a_hostile_branch_shows_every_trigger_first_and_nothing_of_it_acts(judged: Product) -> None:
@@ -72,7 +72,7 @@ def test_a_hostile_branch_shows_every_trigger_first_and_nothing_of_it_acts(judge
 def test_a_merge_wants_each_trigger_acknowledged(judged: Product) -> None:
     ran = judged.run(HOSTILE)
     before = judged.git("rev-parse", "main")
-    session, known = ran.result["session"], ids(judged, ran)
+    session, known, digests = ran.result["session"], ids(judged, ran), ids(judged, ran, "digest")
     for words in ([], ["--acknowledge", known[0]], ["--acknowledge", *known[1:]]):
         refused = judged.command("merge", session, *words)
         assert refused.status == 1
@@ -88,7 +88,7 @@ def test_a_merge_wants_each_trigger_acknowledged(judged: Product) -> None:
     assert judged.git("status", "--porcelain") == ""
     assert os.readlink(judged.repository / "leak") == "/etc/passwd"
     events = [e for e in judged.events(ran, "git") if e["event"] == "merged"]
-    assert [sorted(e["acknowledged"]) for e in events] == [sorted(known)]
+    assert [sorted(e["acknowledged"]) for e in events] == [sorted(digests)]
     assert judged.command("review").stdout == ""
 
 
@@ -161,7 +161,7 @@ def test_no_hook_and_no_filter_of_the_branch_runs_in_a_merge(judged: Product, tm
         f"mkdir .husky; for h in post-merge post-checkout reference-transaction; do"
         f" printf '#!/bin/sh\\ntouch {canary}\\n' > .husky/$h; chmod +x .husky/$h; done"
     )
-    assert judged.command("merge", ran.result["session"], "--acknowledge", "hook", "executable").status == 0
+    assert judged.command("merge", ran.result["session"], "--acknowledge", "hook", "executable", "git").status == 0
     assert (judged.repository / ".husky/post-merge").exists()
     assert not canary.exists()
 

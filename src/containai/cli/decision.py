@@ -8,7 +8,8 @@ from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, printable
 from containai.errors import ContainaiError
 from containai.review.merge import How
-from containai.session.reviewing import Merged, Subject, drop_session, merge_session, remove_session
+from containai.session.reviewing import Merged, drop_session, merge_session, remove_session
+from containai.session.subject import Subject
 
 
 def merge_main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:

@@ -39,10 +39,12 @@ def _kinds(text: str | None) -> frozenset[str]:
 def _find(store: SessionStore, wanted: str | None) -> SessionDir:
     if wanted is not None:
         return store.find(wanted)
-    sessions = list(store.all())
-    if not sessions:
-        raise NotFoundError("there is no session yet", remedy=["containai run -- COMMAND"])
-    return sessions[-1]
+    survey = store.survey()
+    if survey.whole:
+        return survey.whole[-1][0]
+    if survey.damaged:
+        raise survey.damaged[0][1]
+    raise NotFoundError("there is no session yet", remedy=["containai run -- COMMAND"])
 
 
 def _events(session: SessionDir, follow: bool) -> Iterator[dict[str, Any]]:

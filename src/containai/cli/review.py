@@ -18,8 +18,8 @@ from containai.host.process import run_in_foreground
 from containai.review.model import Review, Trigger
 from containai.review.patch import patch_lines, stat_lines, style_of
 from containai.review.read import Draft
-from containai.session.reviewing import Subject, find_subject, find_waiting
 from containai.session.state import SessionRecord
+from containai.session.subject import Subject, find_subject, find_waiting
 
 _STYLES = {
     "added": "\x1b[32m",
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     subject = find_subject(here.state_dir, args.session)
     if args.difftool:
         return _difftool(subject, here)
-    draft = subject.begin_review()
+    draft = subject.begin_review(subject.judge_here(here.variables))
     if args.json:
         print_json({"session": subject.record.id, **draft.finish().as_json()})
     elif args.web is not None:
@@ -167,7 +167,7 @@ def _write_page(subject: Subject, review: Review, wanted: str) -> Path:
 
 def _difftool(subject: Subject, here: Surroundings) -> int:
     """The user's own tool, as he has configured it for git, file by file."""
-    review_base = subject.begin_review().base
+    review_base = subject.begin_review(subject.judge_here(here.variables)).base
     command = ["git", "-C", subject.record.repository, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
     status = run_in_foreground([*command, "difftool", review_base, subject.tip, "--"], env=here.variables)
     return 0 if status == 0 else 1

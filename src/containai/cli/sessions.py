@@ -10,11 +10,11 @@ from containai.cli.output import Console, print_json, print_table, printable
 from containai.session.state import Phase, SessionStore
 
 
-def list_main(args: argparse.Namespace, here: Surroundings, _console: Console) -> int:
-    """Print every session, oldest first."""
+def list_main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
+    """Print every session, oldest first; 1 when one cannot be read."""
     rows = []
-    for directory in SessionStore(here.state_dir).all():
-        record = directory.read()
+    survey = SessionStore(here.state_dir).survey()
+    for directory, record in survey.whole:
         live = directory.is_live
         interrupted = not live and record.phase not in (Phase.ENDED, Phase.UNRETURNED)
         state = "interrupted" if interrupted else record.phase.value
@@ -27,4 +27,6 @@ def list_main(args: argparse.Namespace, here: Surroundings, _console: Console) -
     if not args.json:
         header = ("SESSION", "STATE", "AGENT", "BRANCH", "EXIT", "COMMITS", "REPOSITORY")
         print_table(header, [tuple(map(printable, row)) for row in rows])
-    return 0
+    for directory, error in survey.damaged:
+        console.note(printable(f"{directory.id}: {error.summary}: {error.details}"))
+    return 1 if survey.damaged else 0

@@ -60,7 +60,7 @@ def transfer(source: Source, quarantine: Quarantine, tip: str, base: str, *, max
 
 
 def _own_directory(objects: Path, prefix: str) -> tuple[Path, int]:
-    """A new directory and the lock on it: one that another transfer took for abandoned before it was locked is no use."""
+    """A new directory, locked. One that another transfer took for abandoned before it was locked is no use."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=objects))
         with contextlib.suppress(FileNotFoundError):

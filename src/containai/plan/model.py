@@ -115,6 +115,7 @@ class Source:
         depth: Commits of history that the agent sees; 0 is the branch's whole history.
         notes: What the user should know about the copy.
         with_changes: Whether the base commit holds what the user had not committed (``--with-changes``).
+        changes_taken: Whether there was any such thing: then the base commit is one of ours, on top of the user's.
         included: Ignored files and folders that are copied (``--include``), as paths below ``toplevel``.
         sparse: What is checked out, where that is not all.
         submodules: Those whose content is given (``--submodules``).
@@ -129,6 +130,7 @@ class Source:
     depth: int = 0
     notes: tuple[str, ...] = ()
     with_changes: bool = False
+    changes_taken: bool = False
     included: tuple[str, ...] = ()
     sparse: Sparse | None = None
     submodules: tuple[Submodule, ...] = ()

@@ -5,7 +5,7 @@
 3. The note has an envelope, which is strictly well-formed.
 4. A trusted key has signed it.
 5. What was signed is an in-toto statement, of a kind that is known, with nothing unknown in it.
-6. The statement names this commit.
+6. The statement names this commit; of a merge, the work came from the session that it names.
 7. If the session's event log is on this machine: it is unbroken up to the checkpoint, has the checkpoint's hash there,
    and begins with the same configuration and policy.
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +28,7 @@ from containai.errors import ProvenanceError
 from containai.provenance.envelope import looks_like_envelope, open_envelope
 from containai.provenance.keys import TrustedKey
 from containai.provenance.notes import NOTES_REF, read_notes, read_objects
-from containai.provenance.statement import SessionFacts, Statement, parse_statement
+from containai.provenance.statement import MergeFacts, SessionFacts, Statement, parse_statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ class Verifier:
                 continue
             if commit not in statement.subjects:
                 raise ProvenanceError("the statement is about other commits, not this one", code="provenance.subject")
+            self._check_materials(statement)
             proven.append(Proven(statement=statement, key=key, log=self._check_log(statement)))
         if not proven:
             if strangers:
@@ -117,6 +119,25 @@ class Verifier:
         if isinstance(found, ProvenanceError):
             raise found
         return found
+
+    def _check_materials(self, statement: Statement) -> None:
+        """Of a merge: that the work it names is stated to come from the session it names, where anything is stated."""
+        facts = statement.facts
+        if not isinstance(facts, MergeFacts):
+            return
+        note = read_notes(self._git_dir, [facts.returned]).texts.get(facts.returned, b"")
+        sessions = set()
+        for line in filter(looks_like_envelope, note.split(b"\n")):
+            with suppress(ProvenanceError):  # it is another commit's note, which is verified with that commit
+                stated, _ = self._open(line)
+                if isinstance(stated.facts, SessionFacts) and facts.returned in stated.subjects:
+                    sessions.add(stated.facts.session)
+        if sessions and facts.session not in sessions:
+            raise ProvenanceError(
+                "the merged work is stated to come from another session",
+                code="provenance.materials",
+                details=f"{facts.returned} was returned by {', '.join(sorted(sessions))}, not by {facts.session}",
+            )
 
     def _check_log(self, statement: Statement) -> str:
         facts = statement.facts

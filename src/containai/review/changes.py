@@ -6,13 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from containai.errors import ReviewError
-from containai.review.model import Change, Commit
+from containai.errors import ReviewError, WorkspaceError
+from containai.host.clock import monotonic_s
+from containai.review.model import LINK, Change, Commit
 from containai.workspace.git import run_git
 from containai.workspace.scripts import sanitised
+from containai.workspace.stream import stream_git
 
 _TIMEOUT_S = 300.0
-_RAW = re.compile(rb":([0-7]{6}) ([0-7]{6}) ([0-9a-f]{40,64}) ([0-9a-f]{40,64}) ([A-Z])[0-9]*")
+# Source: git-diff-tree(1), "Raw output format", "diff format for merges": as many colons, modes and names as parents.
+_RAW = re.compile(
+    rb":+([0-7]{6})(?: [0-7]{6})* ([0-7]{6}) ([0-9a-f]{40,64})(?: [0-9a-f]{40,64})* ([0-9a-f]{40,64}) [A-Z]+[0-9]*"
+)
 _QUIET = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-abbrev", "--ignore-submodules=none")
 _BATCH_BYTES = 32 * 1024 * 1024
 
@@ -25,31 +30,27 @@ def read_start(git_dir: Path, base: str, tip: str) -> str:
 
 def read_changes(git_dir: Path, base: str, tip: str) -> tuple[Change, ...]:
     """What differs between two commits, by path."""
-    done = run_git(["diff-tree", "-r", "-z", "--raw", *_QUIET, base, tip], git_dir=git_dir, timeout_s=_TIMEOUT_S)
-    if done.status != 0:
-        raise _unreadable(done.said)
-    return tuple(_parse(done.stdout))
+    return tuple(_parse(_stream(git_dir, ["diff-tree", "-r", "-z", "--raw", *_QUIET, base, tip])))
 
 
-def read_history(git_dir: Path, base: str, tip: str) -> tuple[Change, ...]:
-    """Every change of every commit that the branch adds, those that a later commit took back included."""
-    arguments = [
-        "log",
-        "--no-show-signature",
-        "--format=",
-        "-z",
-        "--raw",
-        "-m",
-        "--root",
-        "--full-diff",
-        *_QUIET,
-        tip,
-        f"^{base}",
-    ]
-    done = run_git(arguments, git_dir=git_dir, timeout_s=_TIMEOUT_S)
-    if done.status != 0:
-        raise _unreadable(done.said)
-    return tuple(_parse(done.stdout))
+def read_history(git_dir: Path, base: str, tip: str) -> Iterator[Change]:
+    """Every change of every commit that the branch adds, those that a later commit took back included.
+
+    Of a merge those that are in none of its parents: what a parent has, another commit brought. It is read as it comes.
+    """
+    options = ["--no-show-signature", "--format=", "-z", "--raw", "-c", "--root", "--full-diff"]
+    return _parse(_stream(git_dir, ["log", *options, *_QUIET, tip, f"^{base}"]))
+
+
+def read_links(git_dir: Path, tip: str) -> dict[bytes, bytes]:
+    """Where each symbolic link of a commit's tree points to, by its path."""
+    links = {}
+    for entry in _stream(git_dir, ["ls-tree", "-r", "-z", "--full-tree", tip]):
+        if entry.startswith(LINK.encode()):
+            about, _, path = entry.partition(b"\t")
+            links[path] = about.split()[2].decode()
+    targets = dict(read_blobs(git_dir, read_sizes(git_dir, sorted(set(links.values())))))
+    return {path: targets[name] for path, name in links.items() if name in targets}
 
 
 def read_commits(git_dir: Path, base: str, tip: str) -> tuple[Commit, ...]:
@@ -112,13 +113,21 @@ def _lines(names: Iterable[str]) -> bytes:
     return "".join(f"{name}\n" for name in names).encode()
 
 
-def _parse(raw: bytes) -> Iterator[Change]:
-    fields = iter(raw.split(b"\0"))
+def _stream(git_dir: Path, arguments: Sequence[str]) -> Iterator[bytes]:
+    try:
+        yield from stream_git(arguments, git_dir=git_dir, separator=b"\0", deadline_s=monotonic_s() + _TIMEOUT_S)
+    except WorkspaceError as error:
+        raise _unreadable(error.details or error.summary) from error
+
+
+def _parse(records: Iterable[bytes]) -> Iterator[Change]:
+    fields = iter(records)
     for field in fields:
         found = _RAW.fullmatch(field.strip(b"\n"))
         if found is None:
             continue
         path = next(fields, b"")
+        # Of a merge the first parent's side stands for all of them.
         old_mode, new_mode, old, new = (found[n].decode() for n in range(1, 5))
         yield Change(path=path, old_mode=old_mode, new_mode=new_mode, old=old, new=new)
 

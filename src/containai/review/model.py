@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from dataclasses import dataclass
 from typing import Any
 
 LINK, SUBMODULE, EXECUTABLE, REGULAR, ABSENT = "120000", "160000", "100755", "100644", "000000"
 """Modes of git's tree entries. Source: git-fast-import(1), filemodify."""
+
+_ID_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +47,12 @@ class Trigger:
     """A change that runs, obeys or hides something, and therefore has to be acknowledged.
 
     Attributes:
-        id: Names kind, path and content: when one of them changes, an old acknowledgement no longer holds.
+        digest: SHA-256 of kind, path, mode and content: anybody can compute it again.
+        id: Short name of the same: when one of them changes, an old acknowledgement no longer holds.
         detail: What was found there; sanitised.
     """
 
+    digest: str
     id: str
     kind: str
     path: str
@@ -56,7 +61,7 @@ class Trigger:
 
     def as_json(self) -> dict[str, str]:
         """For ``--json``."""
-        return {"id": self.id, "kind": self.kind, "path": self.path, "why": self.why, "detail": self.detail}
+        return {name: getattr(self, name) for name in ("id", "kind", "path", "why", "detail", "digest")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +105,17 @@ class Review:
         }
 
 
-def build_trigger(kind: str, change: Change, why: str, detail: str = "") -> Trigger:
-    """A trigger for a change; its id follows from kind, path, mode and content."""
+def build_trigger(key: bytes, kind: str, change: Change, why: str, detail: str = "") -> Trigger:
+    """A trigger for a change.
+
+    Args:
+        key: The session's own, never seen by the agent: without it nobody can look for a second content whose id,
+            of ten digits, is the same.
+    """
     parts = (kind.encode(), change.path, change.new_mode.encode(), change.new.encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
-    return Trigger(id=digest[:10], kind=kind, path=change.name, why=why, detail=detail)
+    short = hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()[:_ID_DIGITS]
+    return Trigger(digest=digest, id=short, kind=kind, path=change.name, why=why, detail=detail)
 
 
 def shown(path: bytes) -> str:

@@ -13,7 +13,7 @@ from containai.errors import ContainaiError, ReviewError
 from containai.git_return.apply import InPlace
 from containai.plan.model import SessionPlan
 from containai.review.merge import Target, find_target, land
-from containai.review.read import begin_review
+from containai.review.read import Judge, begin_review
 from containai.workspace.git import run_git_as_user
 from containai.workspace.refs import Branch, is_ancestor
 
@@ -25,27 +25,35 @@ def land_in_place(plan: SessionPlan) -> InPlace:
 
 def _land(plan: SessionPlan, branch: Branch, tip: str) -> str:
     """Take the branch to ``tip``; why that cannot be, or nothing."""
-    git_dir = plan.source.git_dir
     if branch.symbolic:
         return "is a symbolic ref"
-    if not is_ancestor(git_dir, branch.commit, tip):
+    if not is_ancestor(plan.source.git_dir, branch.commit, tip):
         return "has moved on the host meanwhile, or the agent rewrote it"
-    user = {"HOME": os.fspath(Path.home())}
     try:
-        review = begin_review(git_dir, branch=branch.name, base=branch.commit, tip=tip, authors=frozenset()).finish()
-        if review.triggers:
-            kinds = ", ".join(sorted({trigger.kind for trigger in review.triggers}))
-            return f"is not given what runs, obeys or hides something before you have looked at it ({kinds})"
-        if not branch.checked_out:
-            return ""
-        target = find_target(git_dir, plan.source.toplevel, branch.name)
-        if target.worktree is None or _is_dirty(target, user):
-            return "has uncommitted changes in its working tree, which must not change under its user"
-        land(git_dir, Target(branch=target.branch, commit=branch.commit, worktree=target.worktree), tip, user)
+        return _land_harmless(plan, branch, tip)
     except ReviewError as error:
         return f"could not be moved: {error.summary}"
     except ContainaiError as error:
         return f"could not be moved: {error.details or error.summary}"
+    except Exception as error:  # noqa: BLE001 - whatever the work does to its reader, it comes home
+        return f"could not be moved: {error!r}"
+
+
+def _land_harmless(plan: SessionPlan, branch: Branch, tip: str) -> str:
+    git_dir = plan.source.git_dir
+    user = {"HOME": os.fspath(Path.home())}
+    judge = Judge(key=b"", tree=plan.source.toplevel, user=user)
+    draft = begin_review(git_dir, branch=branch.name, base=branch.commit, tip=tip, authors=frozenset(), judge=judge)
+    triggers = draft.finish().triggers
+    if triggers:
+        kinds = ", ".join(sorted({trigger.kind for trigger in triggers}))
+        return f"is not given what runs, obeys or hides something before you have looked at it ({kinds})"
+    if not branch.checked_out:
+        return ""
+    target = find_target(git_dir, plan.source.toplevel, branch.name)
+    if target.worktree is None or _is_dirty(target, user):
+        return "has uncommitted changes in its working tree, which must not change under its user"
+    land(git_dir, Target(branch=target.branch, commit=branch.commit, worktree=target.worktree), tip, user)
     return ""
 
 

@@ -96,6 +96,7 @@ def _record(plan: SessionPlan) -> SessionRecord:
         branch=plan.branch,
         planned_branch=plan.branch,
         in_place=plan.in_place,
+        with_commit=plan.source.changes_taken,
         created=now_rfc3339(),
         phase=Phase.CREATING,
         agent_uid=plan.identity.agent_uid,

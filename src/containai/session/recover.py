@@ -49,11 +49,16 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
         StateError: The named session still runs.
     """
     store = SessionStore(state_dir)
-    if wanted is None:
+    if wanted is not None:
+        directory = store.find(wanted)
+        sessions = [(directory, directory.read())]
+    else:
         store.remove_unborn()
-    sessions = [store.find(wanted)] if wanted is not None else list(store.all())
-    for directory in sessions:
-        record = directory.read()
+        survey = store.survey()
+        sessions = list(survey.whole)
+        for damaged, why in survey.damaged:
+            yield Recovered(session=damaged.id, branch="", problem=_told(why))
+    for directory, record in sessions:
         on_purpose = record.phase is Phase.UNRETURNED and not record.push
         if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
             directory.remove_workspace()
@@ -66,12 +71,16 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
             continue
         try:
             yield _recover(directory, record, state_dir, config_dir)
-        except ContainaiError as error:
-            yield Recovered(
-                session=record.id, branch=record.branch, problem=" ".join(filter(None, (error.summary, error.details)))
-            )
+        except Exception as error:  # noqa: BLE001 - whatever one session's work does, the others are recovered
+            yield Recovered(session=record.id, branch=record.branch, problem=_told(error))
         finally:
             directory.unlock()
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ContainaiError):
+        return " ".join(filter(None, (error.summary, error.details)))
+    return repr(error)
 
 
 def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, config_dir: Path) -> Recovered:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,44 +11,16 @@ from typing import Any
 from containai.audit.writer import EventLog, Kind
 from containai.errors import ReviewError, StateError
 from containai.host.clock import now_rfc3339
-from containai.review.merge import How, find_target, land, prepare_merge
-from containai.review.model import Review
-from containai.review.read import Draft, begin_review
+from containai.review.merge import How, Made, find_target, land, make_commit, make_tree
+from containai.review.model import Review, Trigger
+from containai.review.read import review_result
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
+from containai.session.subject import Subject, find_branch, find_subject
 from containai.workspace.git import run_git
-from containai.workspace.refs import Branch, is_ancestor, list_branches, names_in_progress, update_refs
-from containai.workspace.scripts import agent_email
+from containai.workspace.refs import list_branches, names_in_progress, update_refs
 
 _MERGED, _DROPPED = "merged", "dropped"
 _MOST_SUBJECTS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A session whose work can be judged, and where its branch stands now."""
-
-    directory: SessionDir
-    record: SessionRecord
-    tip: str
-
-    @property
-    def git_dir(self) -> Path:
-        """The host repository."""
-        return Path(self.record.git_dir)
-
-    def review(self) -> Review:
-        """Read everything that a person should know about it."""
-        return self.begin_review().finish()
-
-    def begin_review(self) -> Draft:
-        """Read what is there at once; the rest takes a moment in a large change."""
-        return begin_review(
-            self.git_dir,
-            branch=self.record.branch,
-            base=self.record.base_commit,
-            tip=self.tip,
-            authors=frozenset({agent_email(self.record.agent)}),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,53 +37,6 @@ class Merged:
         return {"into": self.branch, "old": self.old, "new": self.new, "acknowledged": list(self.acknowledged)}
 
 
-def find_subject(state_dir: Path, wanted: str) -> Subject:
-    """The session named, with its branch.
-
-    Raises:
-        ReviewError: There is nothing of it to judge.
-    """
-    directory = SessionStore(state_dir).find(wanted)
-    record = directory.read()
-    if record.phase in (Phase.CREATING, Phase.RUNNING, Phase.RETURNING):
-        live = directory.is_live
-        raise ReviewError(
-            f"session {record.id} {'still works' if live else 'was interrupted'}",
-            code="review.not-ended",
-            remedy=["containai log --follow"] if live else [f"containai recover {record.id}"],
-        )
-    if not record.commits:
-        kept = record.phase is Phase.UNRETURNED
-        raise ReviewError(
-            f"session {record.id} has {'not returned its work yet' if kept else 'returned no commit'}",
-            code="review.nothing",
-            remedy=[f"containai recover {record.id}"] if kept else [],
-        )
-    branch = _branch(record)
-    if branch is None:
-        verdict = f"; the session was {record.verdict}" if record.verdict else ""
-        raise ReviewError(
-            f"the branch {record.branch} is gone{verdict}",
-            code="review.no-branch",
-            details=f"its last commit was {record.commits[-1]}",
-            remedy=[f"git branch {record.branch} {record.commits[-1][:12]}   # as long as git still has it"],
-        )
-    return Subject(directory=directory, record=record, tip=branch.commit)
-
-
-def find_waiting(state_dir: Path) -> Iterator[Subject]:
-    """Sessions whose work nobody has judged yet, oldest first."""
-    for directory in SessionStore(state_dir).all():
-        record = directory.read()
-        if record.phase not in (Phase.ENDED, Phase.UNRETURNED) or not record.commits or record.verdict:
-            continue
-        if not Path(record.git_dir).is_dir():
-            continue
-        branch = _branch(record)
-        if branch is not None and not _is_in_head(record, branch.commit):
-            yield Subject(directory=directory, record=record, tip=branch.commit)
-
-
 def merge_session(
     state_dir: Path,
     wanted: str,
@@ -125,7 +50,7 @@ def merge_session(
     """Merge a session's branch, once every trigger that it touches has been acknowledged.
 
     Args:
-        acknowledged: Ids of triggers, or their kinds.
+        acknowledged: Ids or digests of triggers, or their kinds.
         into: The branch that receives it; None takes the one checked out in the user's working tree.
         attest: Called with what was merged, before the session's record says so.
 
@@ -133,28 +58,34 @@ def merge_session(
         ReviewError: It was refused, with the reason; nothing was changed.
     """
     subject = find_subject(state_dir, wanted)
-    record = subject.record
-    review = subject.review()
-    _refuse_unknown(acknowledged, review)
-    open_triggers = [t for t in review.triggers if t.id not in acknowledged and t.kind not in acknowledged]
-    if open_triggers:
-        ids = " ".join(trigger.id for trigger in open_triggers)
-        raise ReviewError(
-            f"{len(open_triggers)} of {len(review.triggers)} triggers have not been acknowledged",
-            code="review.unacknowledged",
-            details="\n".join(f"{t.id}  {t.kind:<10}  {t.path}: {t.why}" for t in open_triggers),
-            remedy=[f"containai review {record.id}", f"containai merge {record.id} --acknowledge {ids}"],
-        )
     with _locked(subject):
-        repository = Path(record.repository)
-        target = find_target(subject.git_dir, repository, into)
-        message = _message(record, review, how)
-        commit = prepare_merge(subject.git_dir, repository, target, review.tip, how, message, user)
-        land(subject.git_dir, target, commit, user)
-        ids_given = tuple(trigger.id for trigger in review.triggers)
-        merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=ids_given)
+        repository, git_dir = Path(subject.record.repository), subject.git_dir
+        target = find_target(git_dir, repository, into)
+        judge = subject.judge(target.commit, user)
+        review = subject.begin_review(judge).finish()
+        made: Made | ReviewError
+        try:
+            made = make_tree(git_dir, target, review.tip, how)
+        except ReviewError as error:  # said only when there is nothing else: it sends the user to a merge by hand
+            if error.code == "review.merged":
+                raise
+            made = error
+        triggers = review.triggers
+        if isinstance(made, Made):
+            # Each kind on each path has been reviewed, wherever a merge joins it with what was there.
+            known = {(trigger.kind, trigger.path) for trigger in triggers}
+            result = review_result(git_dir, onto=target.commit, result=made.tree, tip=review.tip, judge=judge)
+            triggers += tuple(trigger for trigger in result if (trigger.kind, trigger.path) not in known)
+        _refuse_open(subject.record, triggers, acknowledged)
+        if isinstance(made, ReviewError):
+            raise made
+        message = _message(subject.record, review, how)
+        commit = make_commit(git_dir, repository, target, made, how, message, user)
+        land(git_dir, target, commit, user)
+        given = tuple(trigger.digest for trigger in triggers)
+        merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
         _decide(subject, _MERGED, {"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
-                                   "new": commit, "acknowledged": list(ids_given)})  # fmt: skip
+                                   "new": commit, "acknowledged": list(given)})  # fmt: skip
         if attest is not None:
             attest(subject, merged)
     return merged
@@ -184,7 +115,8 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
     Returns:
         What became of the branch, as a sentence.
     """
-    directory = SessionStore(state_dir).find(wanted)
+    store = SessionStore(state_dir)
+    directory = store.find(wanted)
     record = directory.read()
     if not directory.lock():
         raise StateError(f"session {record.id} is running", code="state.running")
@@ -197,18 +129,18 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
                 details=str(directory.workspace),
                 remedy=[f"containai recover {record.id}", f"containai remove {record.id} --force   # throws it away"],
             )
-        said = _clear_branch(directory, record)
+        said = _clear_branch(directory, record, [other for _, other in store.survey().whole])
         directory.remove()
     finally:
         directory.unlock()
     return said
 
 
-def _clear_branch(directory: SessionDir, record: SessionRecord) -> str:
-    branch = _branch(record) if Path(record.git_dir).is_dir() and not _is_the_users(record) else None
+def _clear_branch(directory: SessionDir, record: SessionRecord, sessions: Sequence[SessionRecord]) -> str:
+    branch = find_branch(record, sessions) if Path(record.git_dir).is_dir() and not _is_the_users(record) else None
     if branch is None:
         return "no branch of it was left"
-    subject = Subject(directory=directory, record=record, tip=branch.commit)
+    subject = Subject(directory=directory, record=record, branch=branch.name, tip=branch.commit)
     if branch.checked_out or branch.name in names_in_progress(subject.git_dir):
         return f"{branch.name} stays: it is checked out"
     containing = run_git(
@@ -222,8 +154,8 @@ def _clear_branch(directory: SessionDir, record: SessionRecord) -> str:
     return f"{branch.name} has work that is in no other branch: kept as {_archive(subject)}"
 
 
-def _refuse_unknown(acknowledged: frozenset[str], review: Review) -> None:
-    known = {t.id for t in review.triggers} | {t.kind for t in review.triggers}
+def _refuse_open(record: SessionRecord, triggers: Sequence[Trigger], acknowledged: frozenset[str]) -> None:
+    known = {t.id for t in triggers} | {t.digest for t in triggers} | {t.kind for t in triggers}
     unknown = sorted(acknowledged - known)
     if unknown:
         raise ReviewError(
@@ -231,6 +163,15 @@ def _refuse_unknown(acknowledged: frozenset[str], review: Review) -> None:
             code="review.unknown-trigger",
             details="an id names path and content: it changes when the branch does",
             remedy=["containai review SESSION"],
+        )
+    open_triggers = [t for t in triggers if not acknowledged & {t.id, t.digest, t.kind}]
+    if open_triggers:
+        ids = " ".join(trigger.id for trigger in open_triggers)
+        raise ReviewError(
+            f"{len(open_triggers)} of {len(triggers)} triggers have not been acknowledged",
+            code="review.unacknowledged",
+            details="\n".join(f"{t.id}  {t.kind:<10}  {t.path}: {t.why}" for t in open_triggers),
+            remedy=[f"containai review {record.id}", f"containai merge {record.id} --acknowledge {ids}"],
         )
 
 
@@ -248,8 +189,10 @@ def _message(record: SessionRecord, review: Review, how: How) -> str:
 
 def _archive(subject: Subject) -> str:
     """Give the branch the name of an archive, in one transaction."""
-    name, git_dir = subject.record.branch, subject.git_dir
-    branch = _branch(subject.record)
+    name, git_dir = subject.branch, subject.git_dir
+    if "-archived-" in name:
+        return name
+    branch = next((entry for entry in list_branches(git_dir, name) if entry.name == name), None)
     if branch is not None and (branch.checked_out or name in names_in_progress(git_dir)):
         raise ReviewError(
             f"{name} is checked out in a working tree",
@@ -287,16 +230,6 @@ def _decide(subject: Subject, verdict: str, fields: Mapping[str, Any]) -> None:
     subject.directory.update(verdict=verdict)
 
 
-def _branch(record: SessionRecord) -> Branch | None:
-    listed = list_branches(Path(record.git_dir), record.branch)
-    return next((branch for branch in listed if branch.name == record.branch), None)
-
-
 def _is_the_users(record: SessionRecord) -> bool:
     """Whether the branch is the user's own, and no session's to delete."""
     return record.in_place and record.branch == session_branch(record)
-
-
-def _is_in_head(record: SessionRecord, commit: str) -> bool:
-    """Whether the user has merged it himself, into what the repository's own HEAD names."""
-    return is_ancestor(Path(record.git_dir), commit, "HEAD")

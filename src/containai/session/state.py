@@ -67,6 +67,7 @@ class SessionRecord:
     note: str = ""
     planned_branch: str = ""  # what it was before the work had to stand beside it; empty in records of old
     in_place: bool = False  # that is the user's own: --use-current-branch
+    with_commit: bool = False  # the base commit is one that holds what the user had not committed: --with-changes
     image: str = ""  # of the engine, where it has images
     verdict: str = ""  # what its user decided: "merged", "dropped", or nothing yet
 
@@ -165,6 +166,26 @@ class SessionDir:
                 "the session record cannot be read", code="state.record", details=f"{self.path}: {error}"
             ) from error
 
+    def review_key(self) -> bytes:
+        """The key of the ids of this session's triggers. Made when the agent is gone; no container ever holds it.
+
+        Raises:
+            StateError: It cannot be kept.
+        """
+        path = self.path / "review.key"
+        try:
+            with suppress(FileExistsError):
+                temporary = self.path / f"review.key.{secrets.token_hex(4)}"
+                with open(temporary, "xb", opener=_private) as file:
+                    file.write(secrets.token_bytes(32))
+                try:
+                    os.link(temporary, path)
+                finally:
+                    temporary.unlink()
+            return path.read_bytes()
+        except OSError as error:
+            raise StateError("the key of the review cannot be kept", details=f"{path}: {error}") from error
+
     def update(self, **changes: Any) -> SessionRecord:
         """Change some fields of the record."""
         record = replace(self.read(), **changes)
@@ -184,6 +205,14 @@ class SessionDir:
     def remove(self) -> None:
         """Delete the whole session. Idempotent."""
         _remove_tree(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """All sessions with what is known about them, oldest first, and those about which nothing is."""
+
+    whole: tuple[tuple[SessionDir, SessionRecord], ...]
+    damaged: tuple[tuple[SessionDir, StateError], ...]
 
 
 class SessionStore:
@@ -217,11 +246,23 @@ class SessionStore:
         return session
 
     def all(self) -> Iterator[SessionDir]:
-        """Every session that has a record, oldest first."""
+        """Every session that has a record, be it damaged."""
         with suppress(FileNotFoundError):
-            for path in sorted(self.root.iterdir(), key=lambda entry: entry.stat().st_mtime):
+            for path in self.root.iterdir():
                 if (path / "record.json").exists():
                     yield SessionDir(path)
+
+    def survey(self) -> Survey:
+        """Every session, oldest first; those whose record is damaged apart, so that they stop nobody else's."""
+        whole: list[tuple[SessionDir, SessionRecord]] = []
+        damaged: list[tuple[SessionDir, StateError]] = []
+        for session in self.all():
+            try:
+                whole.append((session, session.read()))
+            except StateError as error:
+                damaged.append((session, error))
+        whole.sort(key=lambda entry: (entry[1].created, entry[1].id))
+        return Survey(whole=tuple(whole), damaged=tuple(sorted(damaged, key=lambda entry: entry[0].id)))
 
     def remove_unborn(self) -> None:
         """Remove what launchers left that died before they had written a record; a living one holds its lock."""
@@ -241,7 +282,8 @@ class SessionStore:
         Raises:
             NotFoundError: There is none, or what was given fits several.
         """
-        sessions = [(session, session.read()) for session in self.all()]
+        survey = self.survey()
+        sessions = survey.whole
         exact = [(s, r) for s, r in sessions if wanted in (r.id, r.name, r.branch)]
         here = [(s, r) for s, r in exact if r.id == wanted or _stands_in(r.repository)]
         if here or exact:
@@ -255,6 +297,10 @@ class SessionStore:
                 )
             return (here or exact)[-1][0]
         begun = [s for s, r in sessions if r.id.startswith(wanted)]
+        if not begun:
+            for session, error in survey.damaged:
+                if session.id.startswith(wanted):
+                    raise error
         if len(begun) != 1:
             raise NotFoundError(
                 f"no session {wanted!r}" if not begun else f"{wanted!r} fits {len(begun)} sessions",

@@ -91,7 +91,7 @@ def take_changes(source: Source, user: Mapping[str, str]) -> Source:
         return replace(source, with_changes=True, notes=notes)
     commit = _commit(tree, staged)
     taken = f"{changes.count} uncommitted {'file' if changes.count == 1 else 'files'} taken along, as {commit[:12]}"
-    return replace(source, base_commit=commit, with_changes=True, notes=(*notes, taken))
+    return replace(source, base_commit=commit, with_changes=True, changes_taken=True, notes=(*notes, taken))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

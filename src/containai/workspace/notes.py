@@ -80,11 +80,15 @@ def start_left_out_notes(source: Source) -> PendingNotes:
 
 def own_git_dir(source: Source) -> Path:
     """The git directory with this working tree's index: a linked worktree has one of its own."""
-    pointer = source.toplevel / ".git"
+    return git_dir_of(source.toplevel, source.git_dir)
+
+
+def git_dir_of(tree: Path, git_dir: Path) -> Path:
+    """The git directory of one working tree of the repository at ``git_dir``."""
+    pointer = tree / ".git"
     if pointer.is_file():
-        target = pointer.read_bytes().removeprefix(b"gitdir:").strip()
-        return source.toplevel / os.fsdecode(target)
-    return source.git_dir
+        return tree / os.fsdecode(pointer.read_bytes().removeprefix(b"gitdir:").strip())
+    return git_dir
 
 
 def _ask(arguments: list[Argument], git_dir: Path, work_tree: Path | None) -> _Question:

@@ -219,10 +219,11 @@ def test_a_directory_taken_for_abandoned_before_it_was_locked_is_made_again(
             transfer._remove_abandoned(words["dir"], words["prefix"])
         return made[-1]
 
-    monkeypatch.setattr(transfer.tempfile, "mkdtemp", make_and_lose)
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
     result = session.apply()
     assert branches(session.host)[result.branch] == result.new
-    assert len(made) == 2 and not any(Path(name).exists() for name in made)
+    assert len(made) == 2
+    assert not any(Path(name).exists() for name in made)
 
 
 def objects_by_hand(session: Session, *, name: bytes) -> str:

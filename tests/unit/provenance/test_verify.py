@@ -331,6 +331,18 @@ def test_a_merge_is_stated_beside_the_session_and_once(host: Host) -> None:
     assert [type(proven.statement.facts).__name__ for proven in verdict.proven] == ["SessionFacts", "MergeFacts"]
 
 
+def test_a_merge_of_another_sessions_work_is_not_proven(host: Host) -> None:
+    attest_merge(
+        git_dir=host.git_dir,
+        config_dir=host.config_dir,
+        merged=host.commit,
+        returned=host.commit,
+        session="fedcba987654",
+        acknowledged=[],
+    )
+    assert host.code() == "provenance.materials"
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Host, bytes]:
     host = make_host(tmp_path_factory.mktemp("shared"))

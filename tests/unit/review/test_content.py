@@ -162,15 +162,17 @@ def test_plain_names_are_not_odd() -> None:
 
 
 def test_an_id_changes_with_the_content_and_the_path() -> None:
-    base = build_trigger("ci", change("a"), "w")
-    assert base.id == build_trigger("ci", change("a"), "other words", "detail").id
+    base = build_trigger(b"key", "ci", change("a"), "w")
+    assert base.id == build_trigger(b"key", "ci", change("a"), "other words", "detail").id
     others = [
-        build_trigger("ci", change("b"), "w"),
-        build_trigger("hook", change("a"), "w"),
-        build_trigger("ci", change("a", new_mode="100755"), "w"),
+        build_trigger(b"key", "ci", change("b"), "w"),
+        build_trigger(b"key", "hook", change("a"), "w"),
+        build_trigger(b"key", "ci", change("a", new_mode="100755"), "w"),
     ]
+    assert build_trigger(b"another key", "ci", change("a"), "w").id != base.id
+    assert build_trigger(b"another key", "ci", change("a"), "w").digest == base.digest
     moved = Change(path=b"a", old_mode="000000", new_mode="100644", old=NONE, new="3" * 40)
-    assert len({base.id, build_trigger("ci", moved, "w").id, *(o.id for o in others)}) == 5
+    assert len({base.id, build_trigger(b"key", "ci", moved, "w").id, *(o.id for o in others)}) == 5
 
 
 def test_a_path_is_shown_in_printable_characters() -> None:

@@ -44,7 +44,7 @@ def test_nothing_of_the_agents_is_markup_on_the_page(path: str, line: str) -> No
         tip="2" * 40,
         commits=(Commit(hash="3" * 40, subject=hostile, author='" onload=x'),),
         files=(Change(path=b"x", old_mode="000000", new_mode="100644", old="0" * 40, new="4" * 40),),
-        triggers=(Trigger(id="5", kind="ci", path=hostile, why="why", detail=hostile),),
+        triggers=(Trigger(digest="55", id="5", kind="ci", path=hostile, why="why", detail=hostile),),
         notes=(hostile,),
     )
     page = render_page("claude", "6", review, ["diff --git a/" + hostile, "+" + hostile, " " + line])

@@ -1,0 +1,136 @@
+"""A session whose work can be judged: which branch holds it now, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from containai.errors import ReviewError
+from containai.review.merge import find_target
+from containai.review.read import Draft, Judge, begin_review
+from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.workspace.git import run_git
+from containai.workspace.refs import Branch, is_ancestor, list_branches
+from containai.workspace.scripts import agent_email
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A session whose work can be judged, and where its branch stands now.
+
+    Attributes:
+        branch: The branch that holds the work: the record's, or the archive that it was given.
+    """
+
+    directory: SessionDir
+    record: SessionRecord
+    branch: str
+    tip: str
+
+    @property
+    def git_dir(self) -> Path:
+        """The host repository."""
+        return Path(self.record.git_dir)
+
+    def judge(self, onto: str, user: Mapping[str, str]) -> Judge:
+        """How its user looks at it: from where it shall go, with the settings of his repository."""
+        return Judge(key=self.directory.review_key(), onto=onto, tree=Path(self.record.repository), user=user)
+
+    def judge_here(self, user: Mapping[str, str]) -> Judge:
+        """The same, from the branch that is checked out."""
+        with suppress(ReviewError):
+            return self.judge(find_target(self.git_dir, Path(self.record.repository), None).commit, user)
+        return self.judge("", user)
+
+    def begin_review(self, judge: Judge) -> Draft:
+        """Read what is there at once; the rest takes a moment in a large change."""
+        base = self.record.base_commit
+        below = ""
+        if self.record.with_commit:
+            found = run_git(["rev-parse", "--verify", "--quiet", f"{base}^"], git_dir=self.git_dir)
+            below = found.stdout.decode().strip()
+        return begin_review(
+            self.git_dir,
+            branch=self.branch,
+            base=base,
+            tip=self.tip,
+            authors=frozenset({agent_email(self.record.agent)}),
+            judge=judge,
+            foundation=below,
+        )
+
+
+def find_subject(state_dir: Path, wanted: str) -> Subject:
+    """The session named, with its branch.
+
+    Raises:
+        ReviewError: There is nothing of it to judge.
+    """
+    store = SessionStore(state_dir)
+    directory = store.find(wanted)
+    record = directory.read()
+    if record.phase in (Phase.CREATING, Phase.RUNNING, Phase.RETURNING):
+        live = directory.is_live
+        raise ReviewError(
+            f"session {record.id} {'still works' if live else 'was interrupted'}",
+            code="review.not-ended",
+            remedy=["containai log --follow"] if live else [f"containai recover {record.id}"],
+        )
+    if not record.commits:
+        kept = record.phase is Phase.UNRETURNED
+        raise ReviewError(
+            f"session {record.id} has {'not returned its work yet' if kept else 'returned no commit'}",
+            code="review.nothing",
+            remedy=[f"containai recover {record.id}"] if kept else [],
+        )
+    branch = find_branch(record, [other for _, other in store.survey().whole])
+    if branch is None:
+        verdict = f"; the session was {record.verdict}" if record.verdict else ""
+        raise ReviewError(
+            f"the branch {record.branch} is gone, or another session's{verdict}",
+            code="review.no-branch",
+            details=f"its last commit was {record.commits[-1]}",
+            remedy=[f"git branch NAME {record.commits[-1][:12]}   # as long as git still has it"],
+        )
+    return Subject(directory=directory, record=record, branch=branch.name, tip=branch.commit)
+
+
+def find_waiting(state_dir: Path) -> Iterator[Subject]:
+    """Sessions whose work nobody has judged yet, oldest first."""
+    whole = SessionStore(state_dir).survey().whole
+    for directory, record in whole:
+        if record.phase not in (Phase.ENDED, Phase.UNRETURNED) or not record.commits or record.verdict:
+            continue
+        if not Path(record.git_dir).is_dir():
+            continue
+        branch = find_branch(record, [other for _, other in whole])
+        # In HEAD: the user has merged it himself.
+        if branch is not None and not is_ancestor(Path(record.git_dir), branch.commit, "HEAD"):
+            yield Subject(directory=directory, record=record, branch=branch.name, tip=branch.commit)
+
+
+def find_branch(record: SessionRecord, sessions: Sequence[SessionRecord]) -> Branch | None:
+    """The branch that holds a session's work: by its commits, since a name can be given again (``-b NAME -y``).
+
+    Args:
+        sessions: All of them.
+    """
+    git_dir, name = Path(record.git_dir), record.branch
+    named = next((branch for branch in list_branches(git_dir, name) if branch.name == name), None)
+    if not any(_took(other, record) for other in sessions):
+        return named  # even where somebody on the host has rewritten it: his branch, his work
+    if not record.commits:
+        return None
+    last = record.commits[-1]
+    if named is not None and named.commit == last:
+        return named
+    archives = list_branches(git_dir, f"{name}-archived-*")
+    return next((branch for branch in archives if is_ancestor(git_dir, last, branch.commit)), None)
+
+
+def _took(other: SessionRecord, record: SessionRecord) -> bool:
+    """Whether ``other`` is a later session that was given the branch of ``record``."""
+    same = (other.git_dir, other.branch) == (record.git_dir, record.branch)
+    return same and (other.created, other.id) > (record.created, record.id)
