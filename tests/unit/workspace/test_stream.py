@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tests.support.git import commit, make_repository
 pytestmark = pytest.mark.user
 
 
-def records(git_dir: Path, *words: str, seconds: float = 30.0) -> list[bytes]:
-    return list(stream_git(words, git_dir=git_dir, separator=b"\0", deadline_s=monotonic_s() + seconds))
+def records(git_dir: Path, *words: str) -> list[bytes]:
+    return list(stream_git(words, git_dir=git_dir, separator=b"\0", deadline_s=monotonic_s() + 30.0))
 
 
 def test_every_record_comes_once(tmp_path: Path) -> None:
@@ -36,6 +37,18 @@ def test_a_failure_of_git_is_one(tmp_path: Path) -> None:
 
 def test_git_has_no_more_time_than_it_is_given(tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "host")
-    with pytest.raises(WorkspaceError) as caught:
-        records(repository / ".git", "cat-file", "--batch", seconds=-1.0)
+    readable, writable = os.pipe()  # nothing ever comes: git waits for it
+    try:
+        stream = stream_git(
+            ["cat-file", "--batch"],
+            git_dir=repository / ".git",
+            separator=b"\0",
+            deadline_s=monotonic_s() + 0.2,
+            stdin=readable,
+        )
+        with pytest.raises(WorkspaceError) as caught:
+            list(stream)
+    finally:
+        os.close(readable)
+        os.close(writable)
     assert caught.value.code == "workspace.git-slow"

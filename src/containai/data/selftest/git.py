@@ -1,0 +1,76 @@
+"""Attacks on the user's repository: refs, objects and configuration, through the one remote there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from attack import TARGETS, Held, attack
+
+
+def git(*words: str, stdin: bytes | None = None) -> str:
+    told = subprocess.run(["git", *words], input=stdin, capture_output=True, timeout=30)
+    if told.returncode != 0:
+        raise Held((told.stderr.decode(errors="replace").strip().splitlines() or ["refused"])[-1])
+    return told.stdout.decode(errors="replace").strip()
+
+
+for label, words in {
+    "push-main": ("push", "local", "HEAD:refs/heads/main"),
+    "push-another-branch": ("push", "local", "HEAD:refs/heads/selftest"),
+    "push-a-tag": ("push", "local", "HEAD:refs/tags/selftest"),
+    "push-notes": ("push", "local", "HEAD:refs/notes/containai"),
+    "push-odd-ref": ("push", "local", "HEAD:refs/heads/../../config"),
+    "delete-the-branch": ("push", "local", ":" + os.environ["CONTAINAI_BRANCH"]),
+    "delete-main": ("push", "local", ":main"),
+    "mirror": ("push", "--mirror", "local"),
+    "fetch-another-branch": ("fetch", "local", "refs/heads/private"),
+    "fetch-a-hidden-commit": ("fetch", "local", TARGETS["private_commit"]),
+    "archive": ("archive", "--remote=local", "HEAD"),
+    "another-repository": ("ls-remote", "git://127.0.0.1:9418/../../etc"),
+    "the-hosts-repository": ("ls-remote", "git://127.0.0.1:9418" + TARGETS["repository"] + "/.git"),
+    "read-a-hidden-object": ("cat-file", "-p", TARGETS["private_commit"]),
+}.items():
+
+    @attack(f"git.{label}")
+    def _(words=words):
+        return git(*words) or "git did it"
+
+
+@attack("git.rewind")
+def _():
+    git("commit", "--allow-empty", "-m", "one")
+    git("push", "local", "HEAD")
+    git("commit", "--allow-empty", "--amend", "-m", "another")
+    return git("push", "--force", "local", "HEAD") or "the pushed commit was replaced"
+
+
+def tree_with(name: bytes, mode: bytes = b"100644") -> str:
+    blob = git("hash-object", "-w", "--stdin", stdin=b"x\n")
+    tree = git("hash-object", "-t", "tree", "-w", "--literally", "--stdin",
+               stdin=mode + b" " + name + b"\0" + bytes.fromhex(blob))  # fmt: skip
+    return git("commit-tree", tree, "-p", "HEAD", "-m", "odd")
+
+
+for label, name in {
+    "a-git-folder": b".git",
+    "a-twin-by-case": b".GIT",
+    "a-twin-by-unicode": ".g\u200cit".encode(),
+    "a-twin-on-windows": b"git~1",
+    "a-path-upwards": b"..",
+}.items():
+
+    @attack(f"git.push-{label}")
+    def _(name=name):
+        return git("push", "local", f"{tree_with(name)}:refs/heads/{os.environ['CONTAINAI_BRANCH']}") or "it was taken"
+
+
+@attack("git.plant-a-hook")
+def _():
+    os.makedirs(".git/hooks", exist_ok=True)
+    for name in ("post-checkout", "post-merge", "reference-transaction", "pre-commit"):
+        with open(f".git/hooks/{name}", "w") as file:
+            file.write(f"#!/bin/sh\ntouch '{TARGETS['marker']}' 2>/dev/null\n")
+        os.chmod(f".git/hooks/{name}", 0o755)
+    git("config", "core.fsmonitor", f"touch '{TARGETS['marker']}'; false")
+    raise Held("planted; the launcher looks whether it came back or ran")

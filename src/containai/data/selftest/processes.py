@@ -1,0 +1,129 @@
+"""Attacks on processes: those of the host, the launcher, process 1, and what processes share."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+
+from attack import TARGETS, Held, attack, call
+
+
+@attack("processes.see-the-host")
+def _():
+    words = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()]
+    found = [text for text in words if TARGETS["token"] in text and "sleep" in text]
+    if not found:
+        raise Held(f"{len(words)} processes, all of this session")
+    return found
+
+
+@attack("processes.kill-the-hosts")
+def _():
+    os.kill(TARGETS["victim"], signal.SIGKILL)
+    # A process of this container may have that number: the launcher looks whether its own one still lives.
+    return "a process with that number was signalled"
+
+
+@attack("processes.kill-process-1")
+def _():
+    os.kill(1, signal.SIGKILL)
+    try:
+        os.kill(1, 0)
+    except ProcessLookupError:
+        return "process 1 is gone"
+    raise Held("the kernel drops signals to the first process of a PID namespace")
+
+
+@attack("processes.trace-process-1")
+def _():
+    return call("ptrace", 16, 1, 0, 0)
+
+
+@attack("processes.read-process-1")
+def _():
+    return call("process_vm_readv", 1, 0, 0, 0, 0, 0)
+
+
+@attack("processes.write-process-1")
+def _():
+    return call("process_vm_writev", 1, 0, 0, 0, 0, 0)
+
+
+@attack("processes.descriptors-of-process-1")
+def _():
+    descriptor = os.pidfd_open(1)
+    try:
+        return call("pidfd_getfd", descriptor, 0, 0)
+    finally:
+        os.close(descriptor)
+
+
+@attack("processes.compare-with-process-1")
+def _():
+    return call("kcmp", os.getpid(), 1, 0, 0, 0)
+
+
+@attack("processes.shared-memory-of-the-host")
+def _():
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = libc.shmget(TARGETS["shm_key"], 0, 0)
+    if found < 0:
+        raise OSError(ctypes.get_errno(), "shmget")
+    return found
+
+
+@attack("processes.abstract-socket-of-the-host")
+def _():
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect("\0" + TARGETS["token"])
+        return "connected"
+
+
+@attack("processes.socket-file-of-the-host")
+def _():
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(TARGETS["socket"])
+        return "connected"
+
+
+@attack("processes.real-time")
+def _():
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    return "real-time priority"
+
+
+@attack("processes.higher-priority")
+def _():
+    os.setpriority(os.PRIO_PROCESS, 0, -5)
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@attack("processes.raise-a-limit")
+def _():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+    except ValueError as error:
+        raise Held(str(error)) from error
+    return "a hard limit was raised"
+
+
+@attack("processes.core-dump")
+def _():
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except ValueError as error:
+        raise Held(str(error)) from error
+    return "a core dump, which would hold whatever was in memory, can be had"
+
+
+@attack("processes.namespaces-of-the-host")
+def _():
+    mine = {name: os.readlink(f"/proc/self/ns/{name}") for name in TARGETS["namespaces"]}
+    shared = [name for name, host in TARGETS["namespaces"].items() if mine[name] == host]
+    if not shared:
+        raise Held(f"none of {', '.join(mine)} is the host's")
+    return shared
