@@ -64,6 +64,11 @@ def build_parser() -> Parser:
     remove.add_argument("-y", "--force", action="store_true", help="also if it holds work that was never returned")
     _add_provenance(commands.add_parser("provenance", help="prove which session a commit came from"))
     _add_image(commands.add_parser("image", help="build the images of Docker sessions"))
+    selftest = commands.add_parser("selftest", help="attack your own sandbox from inside, and see what holds")
+    selftest.add_argument("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
+    selftest.add_argument("--json", action="store_true", help="print one JSON object")
+    selftest.add_argument("--verbose", action="store_true", help="show every attack, not only those that got through")
+    selftest.add_argument("--list", action="store_true", help="only list the attacks and the claims that they test")
     demo = commands.add_parser("demo", help="contain a scripted agent that tries to break out")
     demo.add_argument("--keep", action="store_true", help="keep the sample repository")
     return parser

@@ -56,6 +56,7 @@ _COMMANDS = {
     "remove": ("decision", "remove_main"),
     "provenance": ("provenance", "main"),
     "image": ("image", "main"),
+    "selftest": ("selftest", "main"),
     "demo": ("demo", "main"),
 }
 

@@ -35,8 +35,10 @@ def looks_like_envelope(line: bytes) -> bool:
     return line.startswith(b"{") and b'"payload' in line
 
 
-def open_envelope(line: bytes, keys: Mapping[str, TrustedKey]) -> tuple[bytes, TrustedKey]:
-    """The payload of an envelope that one of ``keys`` has signed, and that key.
+def open_envelope(
+    line: bytes, keys: Mapping[str, TrustedKey], payload_type: str = PAYLOAD_TYPE
+) -> tuple[bytes, TrustedKey]:
+    """The payload of an envelope of this type that one of ``keys`` has signed, and that key.
 
     Raises:
         ProvenanceError: It is malformed, or signed by none of them.
@@ -72,9 +74,9 @@ def open_envelope(line: bytes, keys: Mapping[str, TrustedKey]) -> tuple[bytes, T
         raise ProvenanceError(
             "the signature does not fit the statement", code="provenance.signature", details=f"key {key.key_id}"
         ) from error
-    if envelope.payload_type != PAYLOAD_TYPE:
+    if envelope.payload_type != payload_type:
         raise ProvenanceError(
-            "what was signed is no in-toto statement",
+            "what was signed is something else than what is wanted here",
             code="provenance.payload-type",
             details=repr(envelope.payload_type)[:200],
         )

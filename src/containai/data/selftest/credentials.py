@@ -16,7 +16,7 @@ def _():
             text = open(f"/proc/{pid}/environ", "rb").read()
         except OSError:
             continue
-        if TARGETS["secret_sha"] and TARGETS["secret_name"].encode() in text:
+        if TARGETS["secret_name"].encode() in text:
             found.append(pid)
     if not found:
         raise Held("not in any environment that can be read")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import threading
 from attack import TARGETS, Held, Unavailable, attack, in_child
 
 TOKEN = TARGETS["token"]
-LIBC = ctypes.CDLL(None, use_errno=True)
+LOG = os.path.join(TARGETS["state"], "sessions", os.environ["CONTAINAI_SESSION"], "events.jsonl")
 
 
 def recorded(started: bool) -> None:
@@ -90,12 +89,12 @@ def _():
 
 @attack("evidence.read-the-log")
 def _():
-    with open(TARGETS["log"], "rb") as file:
+    with open(LOG, "rb") as file:
         return file.read(1)
 
 
 @attack("evidence.write-the-log")
 def _():
-    with open(TARGETS["log"], "ab") as file:
+    with open(LOG, "ab") as file:
         file.write(b"{}\n")
     return "a line of the agent's"

@@ -37,14 +37,6 @@ for label, words in {
         return git(*words) or "git did it"
 
 
-@attack("git.rewind")
-def _():
-    git("commit", "--allow-empty", "-m", "one")
-    git("push", "local", "HEAD")
-    git("commit", "--allow-empty", "--amend", "-m", "another")
-    return git("push", "--force", "local", "HEAD") or "the pushed commit was replaced"
-
-
 def tree_with(name: bytes, mode: bytes = b"100644") -> str:
     blob = git("hash-object", "-w", "--stdin", stdin=b"x\n")
     tree = git("hash-object", "-t", "tree", "-w", "--literally", "--stdin",

@@ -16,12 +16,17 @@ def connect(host: str, port: int) -> str:
 
 
 def ask(request: bytes) -> bytes:
-    """Send bytes to the proxy; its whole answer."""
-    with socket.create_connection(PROXY, timeout=8) as link:
+    """Send bytes to the proxy; its answer, and what comes shortly after it."""
+    with socket.create_connection(PROXY, timeout=10) as link:
         link.sendall(request)
         answer = b""
-        while len(answer) < 20000 and (piece := link.recv(4096)):
-            answer += piece
+        try:
+            while piece := link.recv(4096):
+                answer += piece
+                link.settimeout(0.2)
+        except TimeoutError:
+            if not answer:
+                raise Unavailable("the proxy did not answer") from None
         return answer
 
 
@@ -32,10 +37,10 @@ def through_proxy(request: str) -> str:
         return "there is a proxy, although the policy grants no network"
     answer = ask(request.encode())
     first = answer.split(b"\r\n", 1)[0].decode(errors="replace")
-    if TARGETS["token"].encode() in answer:
+    if TARGETS["answer"].encode() in answer:
         return f"the host's service answered: {first}"
     words = first.split()
-    if not answer or (len(words) > 1 and words[1] in ("400", "403", "405", "501", "502", "503")):
+    if not answer or (len(words) > 1 and words[1] in ("400", "403", "405", "501")):
         raise Held(first or "the connection was closed")
     return first
 
@@ -85,7 +90,7 @@ def _():
     found = [name for _, name in socket.if_nameindex() if name != "lo"]
     if not found:
         raise Held("loopback alone")
-    if TARGETS["engine"] == "docker":
+    if os.path.exists("/.dockerenv"):
         raise Unavailable(f"{', '.join(found)} leads to an internal network, where only the proxy is")
     return found
 

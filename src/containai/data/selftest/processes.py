@@ -14,7 +14,7 @@ from attack import TARGETS, Held, attack, call
 @attack("processes.see-the-host")
 def _():
     words = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()]
-    found = [text for text in words if TARGETS["token"] in text and "sleep" in text]
+    found = [text for text in words if TARGETS["token"] in text]
     if not found:
         raise Held(f"{len(words)} processes, all of this session")
     return found

@@ -1,0 +1,113 @@
+"""The self-test: three sessions at once, as ``containai run`` makes them, whose agents attack.
+
+    first     everything but resources
+    limits    resources, with little memory
+    ending    a session that does not want to end
+
+The engine and the policy are the user's own. What a session is started with is a command line: nothing here can take a
+protection away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from containai.errors import ContainaiError
+from containai.host.clock import monotonic_s, now_rfc3339
+from containai.host.process import run
+from containai.policy.load import load_user, parse_repository
+from containai.policy.narrow import Flags, narrow
+from containai.selftest.catalogue import load_catalogue
+from containai.selftest.judge import Session, judge, look
+from containai.selftest.result import Finding, SelfTest, Verdict
+from containai.selftest.stage import MEMORY_BYTES, PASSED_NAME, SECRET_NAME, Stage, set_stage
+
+_THEMES = ("kernel", "files", "processes", "network", "credentials", "git", "evidence")
+_TIMEOUT_S = 120.0
+_ENDING_S = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Where the self-test takes place.
+
+    Attributes:
+        launcher: The words that start ``containai``.
+        variables: The user's environment.
+    """
+
+    launcher: Sequence[str]
+    variables: Mapping[str, str]
+    home: Path
+    state_dir: Path
+    config_file: Path
+
+
+def run_selftest(ground: Ground, engine: str, version: str) -> SelfTest:
+    """Attack.
+
+    Raises:
+        ContainaiError: A session could not be started: then nothing was tested.
+    """
+    begun, start = now_rfc3339(), monotonic_s()
+    policy = narrow(load_user(ground.config_file), parse_repository(None), Flags()).policy
+    with set_stage(policy, ground.home, ground.state_dir) as stage:
+        before = look(stage)
+        first = ["--env", PASSED_NAME, "--", *_program(*_THEMES)]
+        limits = ["--memory", f"{MEMORY_BYTES // 1024 // 1024}m", "--", *_program("limits")]
+        ending = ["--timeout", str(_ENDING_S), "--", "python3", "selftest/ending.py"]
+        with ThreadPoolExecutor(3) as threads:
+            sessions = list(threads.map(lambda words: _session(ground, stage, engine, words), (first, limits, ending)))
+        found = judge(stage, *sessions, before=before, config_dir=ground.config_file.parent)
+        for session in sessions:
+            _containai(ground, stage, ["remove", session.result["session"], "--force"])
+    untried = (Verdict.UNAVAILABLE, "the session ended before it was tried")
+    findings = []
+    for name, claim in load_catalogue().items():
+        verdict, detail = found.get(name, untried)
+        findings.append(Finding(id=name, claim=claim, verdict=verdict, detail=detail))
+    return SelfTest(
+        engine=sessions[0].result["engine"],
+        version=version,
+        policy_sha256=sessions[0].result["policy_sha256"],
+        begun=begun,
+        duration_s=monotonic_s() - start,
+        findings=tuple(findings),
+    )
+
+
+def _program(*themes: str) -> list[str]:
+    # Honest work first: it must come home whatever the attacks do.
+    script = 'echo work > honest-work && exec python3 selftest/main.py "$@"'
+    return ["sh", "-c", script, "selftest", *themes]
+
+
+def _session(ground: Ground, stage: Stage, engine: str, words: Sequence[str]) -> Session:
+    status, out, said = _containai(ground, stage, ["run", str(stage.repository), "--json", "--engine", engine, *words])
+    try:
+        result = json.loads(out)
+    except ValueError:
+        raise ContainaiError(
+            "a session of the self-test could not be started, so nothing was tested",
+            code="selftest.session",
+            details=said[-3000:] or f"status {status}",
+            remedy=["containai doctor"],
+        ) from None
+    return Session(result=result, said=dict(_read_said(said.splitlines())))
+
+
+def _read_said(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Verdict, str]]]:
+    for line in lines:
+        if line.startswith('{"selftest": '):
+            said = json.loads(line)
+            yield said["selftest"], (Verdict(said["outcome"]), said["detail"])
+
+
+def _containai(ground: Ground, stage: Stage, words: Sequence[str]) -> tuple[int, bytes, str]:
+    variables = {**ground.variables, SECRET_NAME: stage.secret, PASSED_NAME: stage.passed}
+    done = run([*ground.launcher, *words], env=variables, cwd=stage.repository, timeout_s=_TIMEOUT_S)
+    return done.status, done.stdout, done.said
