@@ -27,8 +27,8 @@ from containai.review.rules import find_rules
 from containai.workspace.refs import is_ancestor
 
 _ORDER = (
-    *("base", "hook", "ci", "agent", "editor", "shell", "git", "submodule", "symlink", "secret", "unicode", "name"),
-    *("lock", "package", "build", "container", "owners", "executable", "binary", "huge"),
+    *("base", "hook", "ci", "agent", "editor", "shell", "git", "submodule", "symlink", "secret", "unicode"),
+    *("name", "modeline", "lock", "package", "build", "container", "owners", "executable", "binary", "huge"),
 )
 _GONE = "only in an earlier commit of the branch"
 _BELOW = "in commits from before the session"

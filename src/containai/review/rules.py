@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from containai.review.characters import is_ignorable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
@@ -40,7 +42,7 @@ def find_rules(path: bytes) -> Iterator[Rule]:
     Trust: the path is the agent's making. Case and invisible characters are taken out first: some file systems,
     and every reader, take such twins for the same name.
     """
-    text = "".join(c for c in os.fsdecode(path) if unicodedata.category(c) != "Cf")
+    text = "".join(c for c in os.fsdecode(path) if unicodedata.category(c) != "Cf" and not is_ignorable(c))
     folded = unicodedata.normalize("NFKC", text).casefold()
     for rule in load_rules():
         if rule.matches.fullmatch(folded):

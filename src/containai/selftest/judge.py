@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from containai.audit.chain import find_break
+from containai.errors import ProvenanceError
 from containai.host import cgroups
 from containai.provenance.keys import trusted_keys
 from containai.provenance.verify import Verifier
@@ -187,9 +188,12 @@ def _evidence(stage: Stage, session: Session, config_dir: Path) -> Iterator[tupl
 def _verified(stage: Stage, session: Session, config_dir: Path, sessions: Path) -> Said:
     if not session.result["commits"]:
         return _NOT_TRIED
-    verifier = Verifier(stage.repository / ".git", trusted_keys(config_dir, []), sessions)
-    (verdict,) = verifier.verify([session.result["commits"][-1]])
-    problem = verdict.problem
+    problem: ProvenanceError | None
+    try:
+        verifier = Verifier(stage.repository / ".git", trusted_keys(config_dir, []), sessions)
+        problem = verifier.verify([session.result["commits"][-1]])[0].problem
+    except ProvenanceError as error:  # there is no key, and so no statement
+        problem = error
     detail = f"{problem.summary}: {problem.details}" if problem else "verified, with its log"
     return _held(problem is None, detail, detail)
 

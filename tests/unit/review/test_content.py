@@ -177,3 +177,69 @@ def test_an_id_changes_with_the_content_and_the_path() -> None:
 
 def test_a_path_is_shown_in_printable_characters() -> None:
     assert shown(b"a\xff\x1b\n\xe2\x80\xae") == "a\\xff\\x1b\\n\\u202e"
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("x\n# vim: set modelineexpr statusline=%{system('x')}:\n", "vim"),
+        ("// ex: makeprg=evil\n", "vim"),
+        ('# -*- eval: (shell-command "x") -*-\n', "emacs"),
+        ("code\n// Local Variables:\n// eval: (x)\n// End:\n", "emacs"),
+        ("# -*- coding: utf-7 -*-\n", "utf-7"),
+        ("#!/usr/bin/python\n# coding=raw_unicode_escape\n", "raw_unicode_escape"),
+    ],
+)
+def test_a_line_that_an_editor_obeys_is_named(text: str, detail: str) -> None:
+    assert detail in kinds("a.txt", text)["modeline"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# vim: ts=4 sw=4 et:\n",
+        "# vim: set ft=python:\n",
+        "# -*- coding: utf-8 -*-\n",
+        "# -*- mode: python; indent-tabs-mode: nil -*-\n",
+        "the encoding: base64\n" * 3,
+        "text about vim: it is an editor\n" + "more\n" * 20,
+    ],
+)
+def test_a_line_about_indentation_is_none(text: str) -> None:
+    assert "modeline" not in kinds("a.txt", "first\nsecond\n" * 3 + text if "vim: it" in text else text)
+
+
+def test_a_modeline_that_was_there_is_not_the_agents() -> None:
+    line = "# vim: set makeprg=x:\n"
+    assert "modeline" not in kinds("a.txt", line + "new\n", line + "old\n")
+
+
+@pytest.mark.parametrize("key", ["jest", "imports", "trustedDependencies", "gitHooks", "type", "anything-new"])
+def test_any_key_of_package_json_but_words_for_people_counts(key: str) -> None:
+    base = {"name": "x", "version": "1"}
+    assert key in kinds("package.json", json.dumps({**base, key: {"a": "./evil.js"}}), json.dumps(base))["package"]
+    people = {**base, "version": "2", "description": "d", "keywords": ["k"], "author": "a"}
+    assert "package" not in kinds("package.json", json.dumps(people), json.dumps(base))
+
+
+def test_on_a_forge_the_owner_is_part_of_the_source() -> None:
+    old = '"resolved": "git+ssh://git@github.com/good/lib.git#aa"'
+    assert kinds("package-lock.json", old.replace("good", "evil"), old)["lock"] == "git+github.com/evil/lib"
+    assert "lock" not in kinds("package-lock.json", old.replace("#aa", "#bb"), old)
+    flake = '{"nodes": {"n": {"locked": {"type": "github", "owner": "%s", "repo": "nixpkgs", "rev": "%s"}}}}'
+    assert kinds("flake.lock", flake % ("evil", "a"), flake % ("NixOS", "a"))["lock"] == "github/evil/nixpkgs"
+    assert "lock" not in kinds("flake.lock", flake % ("NixOS", "b"), flake % ("NixOS", "a"))
+
+
+def test_a_version_with_another_content_is_named() -> None:
+    old = '{"packages": {"node_modules/a": {"version": "1.0.0", "integrity": "sha512-AA"}}}'
+    assert "node_modules/a 1.0.0" in kinds("package-lock.json", old.replace("AA", "BB"), old)["lock"]
+    assert "lock" not in kinds("package-lock.json", old.replace("AA", "BB").replace("1.0.0", "1.0.1"), old)
+    cargo = '[[package]]\nname = "a"\nversion = "1"\nchecksum = "aa"\n'
+    assert "a 1" in kinds("Cargo.lock", cargo.replace("aa", "bb"), cargo)["lock"]
+
+
+@pytest.mark.parametrize("code", [0x2028, 0x2029, 0x180B, 0x2065, 0xE0001, 0xE0100, 0xFFF0, 0x00AD, 0x1BCA0])
+def test_every_character_that_may_be_left_out_is_hidden(code: int) -> None:
+    assert "unicode" in kinds("a.js", f"x{chr(code)}y\n")
+    assert [f.kind for f in check_entry(change(f"a{chr(code)}b"))] == ["name"]

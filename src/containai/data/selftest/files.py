@@ -68,7 +68,7 @@ for label, path, text in (
     ("core-pattern", "/proc/sys/kernel/core_pattern", "|/tmp/x"),
     ("sysrq", "/proc/sysrq-trigger", "h"),
     ("modprobe", "/proc/sys/kernel/modprobe", "/tmp/x"),
-    ("oom-score", "/proc/self/oom_score_adj", "-1000"),
+    ("oom-score", "/proc/self/oom_score_adj", "500"),
 ):
 
     @attack(f"files.proc-{label}")

@@ -54,7 +54,7 @@ for label, name in {
 
     @attack(f"git.push-{label}")
     def _(name=name):
-        return git("push", "local", f"{tree_with(name)}:refs/heads/{os.environ['CONTAINAI_BRANCH']}") or "it was taken"
+        return git("push", "local", f"+{tree_with(name)}:refs/heads/{os.environ['CONTAINAI_BRANCH']}") or "it was taken"
 
 
 @attack("git.plant-a-hook")
