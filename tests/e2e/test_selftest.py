@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from containai.provenance.keys import trusted_keys
+from containai.selftest import judge
 from containai.selftest.catalogue import load_catalogue
 from containai.selftest.result import SelfTest, Verdict, read_signed
 from containai.selftest.run import Ground, run_selftest
@@ -67,9 +69,15 @@ BROKEN = {
         *("network.seen-from-the-host", "network.refusals-recorded"),
     },
     "open_quarantine": {"git.push-another-branch", "git.push-a-tag", "git.push-notes", "git.mirror"},
+    "generous_quarantine": {"git.fetch-a-hidden-commit", "git.read-a-hidden-object"},
     "unchecked_objects": {"git.push-a-git-folder", "git.push-a-twin-by-case", "git.push-a-path-upwards"},
-    "no_limits": {"limits.processes", "limits.memory"},
-    "the_launchers_environment": {"credentials.variables-of-the-launcher", "credentials.ssh-auth-sock"},
+    "no_limits": {"limits.processes", "limits.memory", "limits.tmp", "limits.home", "limits.shared-memory"},
+    "the_launchers_environment": {
+        *("credentials.variables-of-the-launcher", "credentials.ssh-auth-sock", "credentials.gpg-agent-info"),
+        *("credentials.dbus-session-bus-address", "credentials.display", "credentials.wayland-display"),
+    },
+    "a_granted_service": {"network.loopback-of-the-host", "network.seen-from-the-host"},
+    "no_refusal_records": {"network.refusals-recorded", "git.push-recorded", "evidence.from-beginning-to-end"},
     "no_exec_records": {"evidence.plain-exec", "evidence.exec-from-memory", "evidence.exec-by-a-thread"},
     "records_with_secrets": {"credentials.secret-on-disk", "credentials.passed-value-on-disk"},
     "no_chain": {"evidence.chain", "evidence.statement"},
@@ -90,13 +98,22 @@ def test_without_a_protection_the_attack_gets_through(product: Product, protecti
     assert broken >= BROKEN[protection]
 
 
+def test_without_the_check_of_the_chain_a_forged_log_passes(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "find_break", lambda _: None)
+    ground = ground_of(product, (sys.executable, "-m", "containai"))
+    broken = {finding.id for finding in run_selftest(ground, "embedded", "test").of(Verdict.BROKEN)}
+    assert broken == {"evidence.edited", "evidence.removed", "evidence.swapped"}
+
+
 def weakened(product: Product, protection: str) -> SelfTest:
-    config = product.home / ".config/containai/config.toml"
-    ground = Ground(
-        launcher=(sys.executable, "-c", WEAKENED, protection),
+    return run_selftest(ground_of(product, (sys.executable, "-c", WEAKENED, protection)), "embedded", "test")
+
+
+def ground_of(product: Product, launcher: Sequence[str]) -> Ground:
+    return Ground(
+        launcher=launcher,
         variables={**product.environment, "PYTHONPATH": os.fspath(ROOT)},
         home=product.home,
         state_dir=product.home / "state/containai",
-        config_file=config,
+        config_file=product.home / ".config/containai/config.toml",
     )
-    return run_selftest(ground, "embedded", "test")

@@ -109,6 +109,7 @@ def set_stage(policy: Policy, home: Path, state_dir: Path) -> Iterator[Stage]:
         stack.callback(_end, victim)
         repository, private = _make_repository(place, token)
         targets = {
+            **_policy_facts(policy),
             "token": token,
             "answer": answer,
             "port": service.port,
@@ -123,12 +124,6 @@ def set_stage(policy: Policy, home: Path, state_dir: Path) -> Iterator[Stage]:
             "marker": str(place / "marker"),
             "private_commit": private,
             "shm_key": stack.enter_context(_shared_memory()),
-            "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
-            "mode": policy.network.mode.value,
-            "allowed": next(iter(policy.network.domains), "example.org").removeprefix("*."),
-            "pids": policy.limits.pids_max,
-            "memory": MEMORY_BYTES,
-            "tmpfs": policy.limits.tmpfs_bytes,
             "secret_name": SECRET_NAME,
         }
         (repository / "selftest/targets.json").write_text(json.dumps(targets))
@@ -143,6 +138,17 @@ def set_stage(policy: Policy, home: Path, state_dir: Path) -> Iterator[Stage]:
             victim=victim,
             service=service,
         )
+
+
+def _policy_facts(policy: Policy) -> dict[str, Any]:
+    return {
+        "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
+        "mode": policy.network.mode.value,
+        "allowed": next(iter(policy.network.domains), "example.org").removeprefix("*."),
+        "pids": policy.limits.pids_max,
+        "memory": MEMORY_BYTES,
+        "tmpfs": policy.limits.tmpfs_bytes,
+    }
 
 
 _NAMED = ("-c", "user.name=Self-test", "-c", "user.email=selftest@containai.invalid")
