@@ -27,7 +27,7 @@ from containai.selftest.result import Finding, SelfTest, Verdict
 from containai.selftest.stage import MEMORY_BYTES, PASSED_NAME, SECRET_NAME, Stage, set_stage
 
 _THEMES = ("kernel", "files", "processes", "network", "credentials", "git", "evidence")
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 400.0
 _ENDING_S = 2
 
 
