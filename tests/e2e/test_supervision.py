@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from containai.audit.chain import find_break
-from tests.support.product import Product
+from tests.support.product import IDENTITY, Product
 
 pytestmark = pytest.mark.user
 QUIET = ("--network-proxy", "none")
@@ -114,3 +114,95 @@ def test_many_at_once_are_all_recorded_in_their_order(product: Product) -> None:
     stamps = [event["ts"] for event in product.events(ran, "exec")]
     assert stamps == sorted(stamps)
     assert not list(Path(ran.result["event_log"]).parent.glob("*.spool"))
+
+
+def deny(product: Product, *programs: str) -> None:
+    place = product.home / ".config/containai"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.toml").write_text(f"[exec]\ndeny = {json.dumps(programs)}\n")
+
+
+WAYS = {
+    "by its name": "uname > out",
+    "by its path": "/usr/bin/uname > out",
+    "through a link of the system": "/bin/uname > out",
+    "through a link": "ln -s /usr/bin/uname /tmp/u; /tmp/u > out",
+    "through the root link": "/proc/self/root/usr/bin/uname > out",
+    "by the loader": "/lib64/ld-linux-x86-64.so.2 /usr/bin/uname > out",
+    "as a copy": "cp /usr/bin/uname /tmp/u; /tmp/u > out",
+    "from memory": "python3 -c \"import os; f = os.memfd_create('u'); os.write(f, open('/usr/bin/uname', 'rb').read());"
+    " os.execve(f, ['uname'], {})\" > out",
+    "by its descriptor": "python3 -c \"import os; os.execve(os.open('/usr/bin/uname', os.O_RDONLY), ['uname'], {})\" > out",
+    "by its place without reading": "python3 -c \"import os; os.execve(os.open('/usr/bin/uname', os.O_PATH), ['uname'], {})\""
+    " > out",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_denied_program_does_not_run(product: Product, way: str) -> None:
+    script = f"{WAYS[way]}; echo $? > status; git add -A; git commit -qm tried"
+    ran = product.run(script, *QUIET)
+    assert "Linux" in product.git("show", f"{ran.result['branch']}:out"), "the control: where it is allowed it runs"
+    deny(product, "uname")
+    ran = product.run(script, *QUIET)
+    assert product.git("show", f"{ran.result['branch']}:out") == ""
+    assert product.git("show", f"{ran.result['branch']}:status") != "0"
+    config = product.events(ran, "session")[0]
+    assert (config["exec_policy"], config["denied"]) == ("enforce", ["/usr/bin/uname"])
+
+
+def test_a_denial_is_recorded_as_the_kernels_and_other_programs_run(product: Product) -> None:
+    deny(product, "uname", "/usr/bin/nonexistent", "no-such-program")
+    found = execs(product, "uname tried; ls / listed >/dev/null 2>&1; /usr/bin/env true fine")
+    assert (found["tried"]["verdict"], found["tried"]["denied_by"]) == ("deny", "kernel")
+    assert found["listed"]["verdict"] == found["fine"]["verdict"] == "allow"
+
+
+def test_a_repository_can_deny_more_and_allow_nothing(product: Product) -> None:
+    (product.repository / "config.toml").write_text('[exec]\ndeny = ["nproc"]\n')
+    product.git("add", "-A")
+    product.git(*IDENTITY, "commit", "-q", "-m", "deny")
+    deny(product, "uname")
+    ran = product.run("uname > out; nproc >> out; true", *QUIET)
+    assert product.git("show", f"{ran.result['branch']}:out") == ""
+    assert product.events(ran, "session")[0]["denied"] == ["/usr/bin/nproc", "/usr/bin/uname"]
+
+
+SWAP = """
+import os, sys, threading
+tries = int(sys.argv[1])
+os.symlink('/bin/true', '/tmp/swapped')
+done = False
+def swap():
+    n = 0
+    while not done:
+        n += 1
+        os.symlink('/usr/bin/uname' if n % 2 else '/bin/true', '/tmp/next')
+        os.rename('/tmp/next', '/tmp/swapped')
+threading.Thread(target=swap).start()
+out = os.open('out', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+ran = failed = 0
+for _ in range(tries):
+    try:
+        pid = os.posix_spawn('/tmp/swapped', ['swapped'], {}, file_actions=[(os.POSIX_SPAWN_DUP2, out, 1)])
+    except OSError:
+        failed += 1
+        continue
+    os.waitpid(pid, 0)
+    ran += 1
+done = True
+open('counts', 'w').write(f'{ran} {failed}')
+"""
+
+
+@pytest.mark.parametrize("tries", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(400)])])
+def test_a_path_that_is_swapped_while_it_is_looked_at_does_not_help(product: Product, tries: int) -> None:
+    deny(product, "uname")
+    (product.repository / "swap.py").write_text(SWAP)
+    product.git("add", "-A")
+    product.git(*IDENTITY, "commit", "-q", "-m", "swap")
+    ran = product.run(f"python3 swap.py {tries}", *QUIET, timeout_s=390)
+    counts = [int(word) for word in product.git("show", f"{ran.result['branch']}:counts").split()]
+    assert sum(counts) == tries
+    assert min(counts) > 0, "the path was swapped both ways"
+    assert product.git("show", f"{ran.result['branch']}:out") == ""

@@ -26,6 +26,7 @@ class Guards:
         self._made = 0
         self._over = False
         self._folder = session.directory.path
+        self._denied = frozenset(session.plan.denied_files)
         self.supervisor = self._make_supervisor(container.notify_fd)
 
     @classmethod
@@ -47,6 +48,7 @@ class Guards:
             self._log,
             self._fail,
             library=native_file(SUPERVISE_LIBRARY),
+            denied=self._denied,
             spool=self._folder / f"execs{f'-{number}' if number else ''}.spool",
         )
 

@@ -31,13 +31,21 @@ class ExecSupervisor:
     """
 
     def __init__(
-        self, notify_fd: int, log: EventLog, on_failure: Callable[[AuditError], None], *, library: Path, spool: Path
+        self,
+        notify_fd: int,
+        log: EventLog,
+        on_failure: Callable[[AuditError], None],
+        *,
+        library: Path,
+        spool: Path,
+        denied: frozenset[str] = frozenset(),
     ) -> None:
         self._notify_fd = notify_fd
         self._log = log
         self._on_failure = on_failure
         self._library = ctypes.CDLL(os.fspath(library), use_errno=True)
         self._path = spool
+        self._denied = denied
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -87,7 +95,7 @@ class ExecSupervisor:
             try:
                 while True:
                     begun = self._at
-                    self._at, records = drain(self._spool, begun, self._log)
+                    self._at, records = drain(self._spool, begun, self._log, self._denied)
                     if records and self.first_exec_s is None:
                         self.first_exec_s = since_process_start_s()
                     if self._at == begun:

@@ -57,14 +57,20 @@ def read_records(data: bytes) -> tuple[list[Fields], int]:
     return found, at
 
 
-def drain(spool: int, at: int, log: EventLog) -> tuple[int, list[Fields]]:
+def drain(spool: int, at: int, log: EventLog, denied: frozenset[str] = frozenset()) -> tuple[int, list[Fields]]:
     """Move what is in the spool behind ``at`` into the log; where the rest begins, and what was moved.
+
+    Args:
+        denied: Programs that the kernel does not run in this container: their records say so.
 
     Raises:
         AuditError: The log cannot be written.
     """
     data = os.pread(spool, 1 << 20, at)
     records, used = read_records(data)
+    for record in records:
+        if record["resolved"] in denied:
+            record |= {"verdict": "deny", "denied_by": "kernel"}
     if records:
         log.append_all((Kind.EXEC, "exec", record) for record in records)
     return at + used, records
