@@ -49,9 +49,7 @@ def section(place: Place, rounds: int) -> Iterator[str]:
         yield "**Not measured: a build: there is no cc or no make**\n"
 
 
-def _workload(
-    place: Place, rounds: int, script: str, count: int, unit: float, what: str, column: str
-) -> Iterator[str]:
+def _workload(place: Place, rounds: int, script: str, count: int, unit: float, what: str, column: str) -> Iterator[str]:
     repository = place.work / "small"
     if not repository.exists():
         small_repository(place)
