@@ -178,6 +178,7 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
     clock_gettime(CLOCK_REALTIME, &now);
     *head = (struct head){.nanoseconds = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, .pid = pid};
     head->parent = read_parent(pid);
+    record->text[0] = 0;
     size_t path = read_text(pid, at ? args[1] : args[0], record->text, PATH_MAX, &cut);
     size_t base_bytes = 0, resolved = 0;
     if (at && path == 0 && args[4] & AT_EMPTY_PATH) {

@@ -28,7 +28,7 @@ from containai.selftest.stage import MEMORY_BYTES, PASSED_NAME, SECRET_NAME, Sta
 
 _THEMES = ("kernel", "files", "processes", "network", "credentials", "git", "evidence")
 _TIMEOUT_S = 400.0
-_ENDING_S = 2
+_ENDING_S = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
