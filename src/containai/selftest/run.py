@@ -97,7 +97,15 @@ def _session(ground: Ground, stage: Stage, engine: str, words: Sequence[str]) ->
             details=said[-3000:] or f"status {status}",
             remedy=["containai doctor"],
         ) from None
-    return Session(result=result, said=dict(_read_said(said.splitlines())))
+    heard = dict(_read_said(said.splitlines()))
+    if not heard:
+        raise ContainaiError(
+            "the attacks of a session did not begin, so nothing was tested",
+            code="selftest.program",
+            details=said[-2000:] or f"status {status}",
+            remedy=["the container needs python3, with ctypes"],
+        )
+    return Session(result=result, said=heard)
 
 
 def _read_said(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Verdict, str]]]:
