@@ -1,6 +1,6 @@
-"""Builds what Python cannot carry: the static shim and the compiled seccomp filters.
+"""Builds what Python cannot carry: the static shim, the supervisor's loop and the compiled seccomp filters.
 
-Both are written to ``containai/_native``: into the wheel for a normal install, into ``src`` for an
+All are written to ``containai/_native``: into the wheel for a normal install, into ``src`` for an
 editable one. Everything else about the package is declared in ``pyproject.toml``.
 """
 
@@ -21,18 +21,22 @@ from setuptools.errors import CompileError, PlatformError
 HERE = Path(__file__).resolve().parent
 PROFILE = HERE / "src/containai/data/seccomp-containai-agent.json"
 SHIM = "containai-shim"
+SUPERVISE = "libcontainai-supervise.so"
 FILTERS = ("agent.bpf", "housekeeping.bpf")
 # Static, because the container's root may hold no C library of ours, and because a static PID 1
 # takes neither LD_PRELOAD nor a loader from the agent's side.
+STATIC = ("-static", "-Wl,--gc-sections")
+# A library of the launcher's own process: loaded by ctypes, bound to no Python.
+SHARED = ("-shared", "-fPIC", "-fvisibility=default")
 CFLAGS = (
-    "-std=gnu11 -static -O2 -Wall -Wextra -Werror -Wformat=2 -Wshadow -Wvla -fstack-protector-strong "
+    "-std=gnu11 -O2 -Wall -Wextra -Werror -Wformat=2 -Wshadow -Wvla -fstack-protector-strong "
     "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fno-strict-aliasing -ffunction-sections -fdata-sections "
-    "-Wl,--gc-sections -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now"
+    "-Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now"
 ).split()
 
 
 class BuildNative(Command):
-    """Sub-command of ``build``: compiles ``native/*.c`` and the seccomp profile."""
+    """Sub-command of ``build``: compiles ``native/`` and the seccomp profile."""
 
     description = "compile the containai-shim and the seccomp filters"
     user_options = [("build-lib=", "b", "directory to build to")]
@@ -50,15 +54,16 @@ class BuildNative(Command):
     def run(self) -> None:
         target = self._target()
         target.mkdir(parents=True, exist_ok=True)
-        _compile_shim(target / SHIM)
+        _compile(target / SHIM, sorted(HERE.glob("native/*.c")), STATIC)
+        _compile(target / SUPERVISE, sorted(HERE.glob("native/supervise/*.c")), SHARED)
         _compile_filters(target)
 
     def get_source_files(self) -> list[str]:
-        sources = [*HERE.glob("native/*.[ch]"), PROFILE, HERE / "scripts/compile_seccomp.py"]
+        sources = [*HERE.glob("native/**/*.[ch]"), PROFILE, HERE / "scripts/compile_seccomp.py"]
         return [str(path.relative_to(HERE)) for path in sources]
 
     def get_outputs(self) -> list[str]:
-        return [str(self._target() / name) for name in (SHIM, *FILTERS)]
+        return [str(self._target() / name) for name in (SHIM, SUPERVISE, *FILTERS)]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}
@@ -87,8 +92,7 @@ class NativeDistribution(Distribution):
         return True
 
 
-def _compile_shim(target: Path) -> None:
-    sources = sorted(HERE.glob("native/*.c"))
+def _compile(target: Path, sources: list[Path], flags: tuple[str, ...]) -> None:
     if not sources:
         raise CompileError("no C sources in native/: the checkout is incomplete")
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
@@ -100,11 +104,11 @@ def _compile_shim(target: Path) -> None:
         )
     # Written beside the target and renamed: a shim that is running cannot be overwritten (ETXTBSY).
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    done = subprocess.run([*compiler.split(), *CFLAGS, "-o", fresh, *sources], check=False)
+    done = subprocess.run([*compiler.split(), *CFLAGS, *flags, "-o", fresh, *sources], check=False)
     if done.returncode != 0:
         fresh.unlink(missing_ok=True)
         raise CompileError(
-            "the C compiler failed on native/*.c (its messages stand above).\n"
+            "the C compiler failed on native/ (its messages stand above).\n"
             "If it could not find headers or a static libc: apt-get install libc6-dev, or dnf install glibc-static"
         )
     fresh.chmod(0o755)

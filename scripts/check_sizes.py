@@ -33,7 +33,7 @@ def findings(path: Path) -> Iterator[str]:
 def main() -> int:
     """Print the findings; the exit status says whether there are any."""
     files = [path for folder in ("src", "tests", "scripts", "bench") for path in ROOT.glob(f"{folder}/**/*.py")]
-    found = [line for path in (*files, *ROOT.glob("native/*.[ch]")) for line in findings(path)]
+    found = [line for path in (*files, *ROOT.glob("native/**/*.[ch]")) for line in findings(path)]
     print("\n".join(found), end="\n" if found else "")
     return 1 if found else 0
 

@@ -19,7 +19,7 @@ PACKAGES = (
     "grep",
     "hostname",
 )
-MORE = ("procps", "python3-minimal", "sed", "util-linux", "netbase")
+MORE = ("procps", "python3", "sed", "util-linux", "netbase")
 _LEFT_OUT = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/perl")
 _LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 _PLACES = ("dev", "etc", "home/agentuser", "proc", "run", "sys", "tmp", "var/tmp", "workspace", "opt", "srv")

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -52,24 +52,38 @@ class EventLog:
         Raises:
             AuditError: It could not be written; the session must not go on (A4).
         """
+        self.append_all([(kind, event, fields)])
+
+    def append_all(self, events: Iterable[tuple[Kind, str, Mapping[str, Any]]]) -> None:
+        """Write several events: all of them or none. One that has a ``ts`` happened then, and is written only now.
+
+        Raises:
+            AuditError: They could not be written; the session must not go on (A4).
+        """
         with self._lock:
-            body = {
-                **fields,
-                "seq": self._seq + 1,
-                "ts": now_rfc3339(),
-                "session": self._session_id,
-                "kind": kind.value,
-                "event": event,
-            }
-            line, digest = link(body, self._prev)
+            seq, prev = self._seq, self._prev
+            lines = []
+            for kind, event, fields in events:
+                seq += 1
+                body = {
+                    "ts": now_rfc3339(),
+                    **fields,
+                    "seq": seq,
+                    "session": self._session_id,
+                    "kind": kind.value,
+                    "event": event,
+                }
+                line, prev = link(body, prev)
+                lines.append(line)
+            whole = b"".join(lines)
             try:
-                written = os.write(self._fd, line)
+                written = os.write(self._fd, whole)
             except OSError as error:
                 raise AuditError("the event log cannot be written", details=f"{self.path}: {error}") from error
-            if written != len(line):
+            if written != len(whole):
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
                 raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
-            self._seq, self._prev = self._seq + 1, digest
+            self._seq, self._prev = seq, prev
 
     @property
     def checkpoint(self) -> tuple[int, str]:

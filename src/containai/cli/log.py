@@ -72,7 +72,8 @@ def _summary(event: dict[str, Any]) -> str:
     match event["kind"]:
         case "exec":
             argv = " ".join(event["argv"][1:])
-            return f"[{event['pid']}] {event['path']} {argv}"[:400]
+            absent = "  (no such program)" if event.get("absent") else ""
+            return f"[{event['pid']}] {event['path']} {argv}"[:400] + absent
         case "network":
             where = event.get("url") or f"{event.get('host', '')}:{event.get('port', '')}"
             size = f" ({event.get('bytes_in', 0)} in, {event.get('bytes_out', 0)} out)"

@@ -42,6 +42,7 @@ class ContainerSpec:
         name: What people may call it, where the engine has names (D4).
         labels: What it is, where the engine keeps labels (D4).
         image: Identity of its image, where the engine has images.
+        denied: Programs that cannot be run or read, by their real paths.
     """
 
     label: str
@@ -58,6 +59,7 @@ class ContainerSpec:
     supervised: bool
     name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    denied: tuple[str, ...] = ()
     image: str = ""
 
 

@@ -12,6 +12,12 @@ def now_rfc3339() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def as_rfc3339(nanoseconds: int) -> str:
+    """A time of ``CLOCK_REALTIME`` in the same form."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{rest // 1000:06d}Z"
+
+
 def monotonic_s() -> float:
     """Seconds of a clock that never goes back."""
     return time.monotonic()

@@ -174,6 +174,7 @@ class SessionPlan:
     author: Author | None = None
     engine_reason: str = ""
     image: str = ""  # identity of the engine's image, where it has images
+    denied_files: tuple[str, ...] = ()  # real paths of the programs that the policy denies
 
     @property
     def policy_sha256(self) -> str:

@@ -7,6 +7,7 @@ Two files have the same form and different rights:
 
     [network]       mode = "squid"|"restricted"|"none"    domains = ["api.example.org", "*.example.org"]
     [limits]        cpus = 2    memory = "4g"    pids = 1024    timeout_s = 3600
+    [exec]          deny = ["nc", "/usr/bin/nmap"]
     [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"|"docker"
     [commit]        author = "Name <name@example.org>"
     [mcp_servers.NAME]   command, args, env, cwd   or   url, bearer_token_env_var
@@ -42,7 +43,9 @@ _AUTHOR = re.compile(
     rf"(?=.{{1,200}}\Z)((?![{_CRUD}])[^<>]*[^{_CRUD}]) <((?![{_CRUD}])[!-;=?-~]+@[!-;=?-~]*[^{_CRUD}])>"
 )
 
-_REPOSITORY_TABLES = ("network", "limits", "mcp_servers")
+_PROGRAM = re.compile(r"(?:/[^/\x00-\x1f\x7f]+)+|[^/\s\x00-\x1f\x7f]{1,255}")
+
+_REPOSITORY_TABLES = ("network", "limits", "exec", "mcp_servers")
 _USER_TABLES = (*_REPOSITORY_TABLES, "session", "commit")
 
 
@@ -62,6 +65,7 @@ class Config:
     memory_bytes: int | None = None
     pids_max: int | None = None
     timeout_s: float | None = None
+    denied_programs: tuple[str, ...] = ()
     credentials: CredentialMode | None = None
     engine: str | None = None
     author: Author | None = None
@@ -133,6 +137,8 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
     network.only("mode", "domains")
     limits.only("cpus", "memory", "pids", "timeout_s")
     session.only("credentials", "engine")
+    execs = root.table("exec")
+    execs.only("deny")
     commit = root.table("commit")
     commit.only("author")
     servers = parse_mcp_servers(root.table("mcp_servers"))
@@ -144,12 +150,22 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
         memory_bytes=_named(limits, "memory", limits.size("memory"), parse_size),
         pids_max=limits.integer("pids", MIN_PIDS, PIDS_MAX),
         timeout_s=limits.number("timeout_s", 1.0, MAX_TIMEOUT_S),
+        denied_programs=_programs(execs),
         credentials=session.choice("credentials", CredentialMode),
         engine=session.one_of("engine", ENGINES),
         author=_author(commit),
         mcp_servers=servers,
         notes=_notes(servers, origin.name),
     )
+
+
+def _programs(table: Table) -> tuple[str, ...]:
+    """Names of programs, or absolute paths in their plain form."""
+    programs = table.strings("deny") or ()
+    for program in programs:
+        if not _PROGRAM.fullmatch(program) or any(part in (".", "..") for part in program.split("/")):
+            table.refuse("deny", 'names of programs such as "nc", or absolute paths without "." and ".."')
+    return tuple(programs)
 
 
 def _author(table: Table) -> Author | None:

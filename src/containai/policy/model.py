@@ -43,9 +43,10 @@ class CredentialMode(Enum):
 
 
 class ExecPolicy(Enum):
-    """What the supervisor does with each exec (I9)."""
+    """What becomes of each exec (I9): it is recorded, and with ``ENFORCE`` some programs cannot be run."""
 
     OBSERVE = "observe"
+    ENFORCE = "enforce"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +102,4 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     credentials: CredentialMode = CredentialMode.NONE
     exec_policy: ExecPolicy = ExecPolicy.OBSERVE
+    denied_programs: tuple[str, ...] = ()  # names, or absolute paths

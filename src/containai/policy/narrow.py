@@ -46,7 +46,6 @@ class Flags:
     memory_bytes: int | None = None
     timeout_s: float | None = None
     credentials: CredentialMode | None = None
-    exec_policy: ExecPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +80,14 @@ def narrow(user: Config, repository: Config, flags: Flags, *, api_hosts: tuple[s
     """
     network, notes = _network(user, repository, flags, api_hosts)
     timeout_s = flags.timeout_s if flags.timeout_s is not None else user.timeout_s
+    # A denial only takes away: the repository's add to the user's.
+    denied = tuple(sorted({*user.denied_programs, *repository.denied_programs}))
     policy = Policy(
         network=network,
         limits=_limits(user, repository, flags),
         credentials=_first(flags.credentials, user.credentials, CredentialMode.MOUNT),
-        exec_policy=_first(flags.exec_policy, ExecPolicy.OBSERVE),
+        exec_policy=ExecPolicy.ENFORCE if denied else ExecPolicy.OBSERVE,
+        denied_programs=denied,
     )
     return Narrowed(
         policy=policy,

@@ -57,6 +57,7 @@ def render_agent(plan: SessionPlan, passed: Mapping[str, str]) -> ContainerSpec:
         name=plan.name,
         labels=_labels(plan, "agent"),
         image=plan.image,
+        denied=plan.denied_files,
     )
 
 
@@ -70,6 +71,7 @@ def render_housekeeping(plan: SessionPlan, label: str, command: tuple[str, ...])
         files=tuple(file for file in plan.files if file.target.is_relative_to("/etc")),
         listeners=(RETURN_PORT,),
         supervised=False,
+        denied=(),
         name=f"{plan.name}-{label}",
         labels=_labels(plan, label),
     )

@@ -124,7 +124,10 @@ def _repository(stage: Stage, session: Session, before: str) -> Iterator[tuple[s
     yield "git.work-came-home", _held(home, f"{len(commits)} commits", "it is in no returned commit")
     events = [event for event in session.events() if event["kind"] == "git"]
     refused = {str(event.get("ref")) for event in events if event.get("verdict") == "deny"}
-    yield "git.push-recorded", _held("refs/heads/main" in refused, "main, among others", f"only {sorted(refused)}")
+    if session.said.get("git.push-main", _NOT_TRIED)[0] is not Verdict.HELD:
+        yield "git.push-recorded", _NOT_TRIED
+    else:
+        yield "git.push-recorded", _held("refs/heads/main" in refused, "main, among others", f"only {sorted(refused)}")
 
 
 SEPARATOR = "\0"
@@ -200,10 +203,10 @@ def _verified(stage: Stage, session: Session, config_dir: Path, sessions: Path) 
 
 def _ending(stage: Stage, session: Session) -> Iterator[tuple[str, Said]]:
     result = session.result
-    said = session.said.get("ending.kill-everything", _NOT_TRIED)
+    if session.said.get("ending.kill-everything", _NOT_TRIED)[0] is not Verdict.HELD:
+        return  # it was ended before it had begun
     alive = stage.victim.poll() is None
-    if said[0] is Verdict.HELD:
-        yield "ending.kill-everything", _held(alive, "the host's processes live", "a process of the host's was ended")
+    yield "ending.kill-everything", _held(alive, "the host's processes live", "a process of the host's was ended")
     reason = result["reason"]
     yield "ending.time-limit", _held(reason == "timeout", "ended by the launcher", f"it ended with {reason!r}")
     home = bool(result["commits"]) and "work-of-the-last-moment" in stage.git(

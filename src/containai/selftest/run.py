@@ -28,7 +28,7 @@ from containai.selftest.stage import MEMORY_BYTES, PASSED_NAME, SECRET_NAME, Sta
 
 _THEMES = ("kernel", "files", "processes", "network", "credentials", "git", "evidence")
 _TIMEOUT_S = 400.0
-_ENDING_S = 2
+_ENDING_S = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,15 @@ def _session(ground: Ground, stage: Stage, engine: str, words: Sequence[str]) ->
             details=said[-3000:] or f"status {status}",
             remedy=["containai doctor"],
         ) from None
-    return Session(result=result, said=dict(_read_said(said.splitlines())))
+    heard = dict(_read_said(said.splitlines()))
+    if not heard:
+        raise ContainaiError(
+            "the attacks of a session did not begin, so nothing was tested",
+            code="selftest.program",
+            details=said[-2000:] or f"status {status}",
+            remedy=["the container needs python3, with ctypes"],
+        )
+    return Session(result=result, said=heard)
 
 
 def _read_said(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Verdict, str]]]:

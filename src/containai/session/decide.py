@@ -10,7 +10,7 @@ from pathlib import Path
 from containai.agents.load import load_adapter
 from containai.agents.model import Adapter, Program
 from containai.agents.resolve import resolve_files, resolve_program
-from containai.errors import AgentError
+from containai.errors import AgentError, PolicyError
 from containai.host.layout import HostLayout, layout_of_image, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
 from containai.plan.model import AGENT_UID, HOME, Identity, Source, StagedFile
@@ -94,6 +94,13 @@ def decide(request: RunRequest, host: Host) -> Decided:
     facts = look_at_host(trials, host.state_dir, with_proxy=with_proxy, docker=docker)
     engine, reason = settle_engine(wanted, facts)
     refuse_if_needed(facts, engine)
+    if engine == "docker" and narrowed.policy.denied_programs:
+        raise PolicyError(
+            "[exec] deny is kept by the embedded engine alone",
+            code="policy.exec-engine",
+            details="the programs of an image are not this host's, and so no rule can name them",
+            remedy=["--engine embedded", "or leave [exec] deny out"],
+        )
     layout = read_layout(ETC_ALLOWED, PROC_MASKED)
     program: Program | None
     if engine == "docker":

@@ -13,7 +13,8 @@ from containai.preflight.facts import PROFILE, Trials, collect_facts
 from containai.preflight.model import DockerFacts, Facts, Verdict
 
 ENGINES = ("embedded", "docker")
-_NATIVE = ("containai-shim", "agent.bpf", "housekeeping.bpf")
+SUPERVISE_LIBRARY = "libcontainai-supervise.so"
+_NATIVE = ("containai-shim", SUPERVISE_LIBRARY, "agent.bpf", "housekeeping.bpf")
 
 
 def require_engine(name: str) -> None:

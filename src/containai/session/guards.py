@@ -9,6 +9,7 @@ from pathlib import Path
 from containai.engine.protocol import Container, Engine
 from containai.errors import ContainaiError
 from containai.git_return.server import ReturnServer
+from containai.session.engines import SUPERVISE_LIBRARY, native_file
 from containai.session.opened import OpenSession
 from containai.supervise.loop import ExecSupervisor
 
@@ -22,8 +23,11 @@ class Guards:
         self._server = ReturnServer(container.listeners[0], session.quarantine, session.log)
         self._log = session.log
         self._visitors: list[tuple[ExecSupervisor, int]] = []
+        self._made = 0
         self._over = False
-        self.supervisor = ExecSupervisor(container.notify_fd, session.log, self._fail)
+        self._folder = session.directory.path
+        self._denied = frozenset(session.plan.denied_files)
+        self.supervisor = self._make_supervisor(container.notify_fd)
 
     @classmethod
     def start(cls, container: Container, session: OpenSession, always: contextlib.ExitStack) -> Guards:
@@ -37,12 +41,24 @@ class Guards:
         container.welcome(guards._supervise_visitor)
         return guards
 
+    def _make_supervisor(self, notify_fd: int) -> ExecSupervisor:
+        number = self._made
+        return ExecSupervisor(
+            notify_fd,
+            self._log,
+            self._fail,
+            library=native_file(SUPERVISE_LIBRARY),
+            denied=self._denied,
+            spool=self._folder / f"execs{f'-{number}' if number else ''}.spool",
+        )
+
     def _supervise_visitor(self, notify_fd: int) -> None:
         """A program that the engine starts in the container (``docker exec``) is supervised as the agent is."""
         if self._over:
             os.close(notify_fd)
             return
-        visitor = ExecSupervisor(notify_fd, self._log, self._fail)
+        self._made += 1
+        visitor = self._make_supervisor(notify_fd)
         self._visitors.append((visitor, notify_fd))
         visitor.start()
 

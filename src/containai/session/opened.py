@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from containai.audit.writer import EventLog, Kind
 from containai.errors import WorkspaceError
 from containai.git_return.quarantine import Quarantine, create_quarantine
 from containai.host.clock import now_rfc3339
+from containai.host.programs import find_programs
 from containai.plan.build import build_plan
-from containai.plan.model import SessionPlan
+from containai.plan.model import MountKind, SessionPlan
 from containai.plan.request import RunRequest
 from containai.session.decide import Decided, Host
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
@@ -71,6 +72,7 @@ def open_session(
         engine_reason=decided.engine_reason,
         image=decided.image,
     )
+    plan = _with_denials(plan)
     directory.write(_record(plan))
     log = EventLog(directory.events_path, directory.id)
     always.callback(log.close)
@@ -81,6 +83,13 @@ def open_session(
         log=log,
         quarantine=create_quarantine(directory.quarantine, source, branch),
     )
+
+
+def _with_denials(plan: SessionPlan) -> SessionPlan:
+    """Find the programs that the policy denies, in the trees that the container has from the host."""
+    trees = [str(mount.target) for mount in plan.mounts if mount.kind is MountKind.READ_ONLY]
+    search_path = dict(plan.environment).get("PATH", "")
+    return replace(plan, denied_files=tuple(sorted(find_programs(plan.policy.denied_programs, search_path, trees))))
 
 
 def _record(plan: SessionPlan) -> SessionRecord:
@@ -131,4 +140,6 @@ def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
         local_services=[str(service) for service in network.local_services],
         config_sha256=plan.plan_sha256,
         policy_sha256=plan.policy_sha256,
+        exec_policy=plan.policy.exec_policy.value,
+        denied=list(plan.denied_files),
     )

@@ -22,6 +22,7 @@ from containai.preflight.report import refuse_if_needed
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
+from containai.supervise.spool import recover_spools
 from containai.workspace.branch import claim_branch, release_branch
 
 
@@ -114,6 +115,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
     with contextlib.ExitStack() as held:
         log = EventLog(directory.events_path, record.id)
         held.callback(log.close)
+        recover_spools(directory.path, log)
         log.append(Kind.SESSION, "recovered", phase=record.phase.value)
         quarantine = (
             open_quarantine(directory.quarantine, branch, record.base_commit)

@@ -63,7 +63,7 @@ def test_no_file_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "names"),
     [
-        (b"[netwrok]\n", ["netwrok", "network, limits, mcp_servers, session"]),
+        (b"[netwrok]\n", ["netwrok", "network, limits, exec, mcp_servers, session"]),
         (b"[network]\nmodes = 1\n", ["network.modes", "mode, domains"]),
         (b'[network]\nmode = "open"\n', ["network.mode", "'open'", "squid, restricted, none"]),
         (b"[network]\nmode = 1\n", ["network.mode", "1"]),
@@ -195,3 +195,12 @@ def test_an_author_that_git_would_change_or_a_reader_not_see_is_refused(written:
 def test_a_repository_names_no_author() -> None:
     with pytest.raises(PolicyError, match="commit is not known here"):
         parse_repository(b'[commit]\nauthor = "A <a@b>"\n')
+
+
+def test_denied_programs_are_names_or_plain_paths() -> None:
+    config = parse_user(b'[exec]\ndeny = ["nc", "/usr/bin/a b", "g++"]\n', "cfg.toml")
+    assert config.denied_programs == ("nc", "/usr/bin/a b", "g++")
+    assert parse_repository(b'[exec]\ndeny = ["nc"]\n').denied_programs == ("nc",)
+    for bad in ("bin/nc", "/usr/../bin/nc", "/usr/bin/", "", "a b", "..", "/", "//x", "a\\n"):
+        with pytest.raises(PolicyError, match="deny"):
+            parse_user(f'[exec]\ndeny = ["{bad}"]\n'.encode(), "cfg.toml")

@@ -9,7 +9,7 @@ import pytest
 
 from containai.errors import PolicyError
 from containai.policy.load import NO_CONFIG, Config
-from containai.policy.model import DEFAULT_DOMAINS, CredentialMode, Limits, LocalService, NetworkMode
+from containai.policy.model import DEFAULT_DOMAINS, CredentialMode, ExecPolicy, Limits, LocalService, NetworkMode
 from containai.policy.narrow import Flags, Narrowed, narrow
 
 pytestmark = pytest.mark.user
@@ -169,3 +169,11 @@ def test_engine_and_notes_come_through() -> None:
     user = replace(NO_CONFIG, origin="u", engine="embedded", notes=("one",))
     decided = narrow(user, replace(NO_CONFIG, notes=("two",)), Flags())
     assert (decided.engine, decided.notes) == ("embedded", ("one", "two"))
+
+
+def test_denials_add_up_and_are_part_of_the_policy() -> None:
+    user, repository = Config(denied_programs=("nc", "ssh")), Config(denied_programs=("nc", "curl"))
+    policy = narrow(user, repository, Flags()).policy
+    assert policy.denied_programs == ("curl", "nc", "ssh")
+    assert policy.exec_policy is ExecPolicy.ENFORCE
+    assert narrow(Config(), Config(), Flags()).policy.exec_policy is ExecPolicy.OBSERVE

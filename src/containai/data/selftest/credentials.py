@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from attack import TARGETS, Held, attack
+from attack import TARGETS, Held, Unavailable, attack
 
 
 @attack("credentials.variables-of-the-launcher")
@@ -43,9 +43,11 @@ def _():
 
 @attack("credentials.git-helper")
 def _():
-    told = subprocess.run(
-        ["git", "credential", "fill"], input=b"protocol=https\nhost=github.com\n\n", capture_output=True, timeout=10
-    )
+    asked = b"protocol=https\nhost=github.com\n\n"
+    try:
+        told = subprocess.run(["git", "credential", "fill"], input=asked, capture_output=True, timeout=30)
+    except FileNotFoundError:
+        raise Unavailable("there is no git here") from None
     if b"password=" not in told.stdout:
         raise Held("git has no credential here")
     return "git gave a password"

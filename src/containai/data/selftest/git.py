@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 
-from attack import TARGETS, Held, attack
+from attack import TARGETS, Held, Unavailable, attack
+
+
+def run(*words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *words], input=stdin, capture_output=True, timeout=120)
+
+
+try:  # a git that is missing, or a remote that does not answer, would refuse everything
+    CONTROL = run("ls-remote", "local").returncode == 0
+except (OSError, subprocess.TimeoutExpired):
+    CONTROL = False
 
 
 def git(*words: str, stdin: bytes | None = None) -> str:
-    told = subprocess.run(["git", *words], input=stdin, capture_output=True, timeout=30)
+    if not CONTROL:
+        raise Unavailable("git does not reach its one remote")
+    told = run(*words, stdin=stdin)
     if told.returncode != 0:
         raise Held((told.stderr.decode(errors="replace").strip().splitlines() or ["refused"])[-1])
     return told.stdout.decode(errors="replace").strip()

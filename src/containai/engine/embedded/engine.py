@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
+from containai.engine.embedded.denied import deny_programs
 from containai.engine.embedded.reach import Staging, plan_staging
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
@@ -127,7 +128,10 @@ class EmbeddedEngine:
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
-            landlock=render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
+            landlock=deny_programs(
+                render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
+                frozenset(spec.denied),
+            ),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
             apparmor_profile=self._tools.apparmor_profile,
             supervised=spec.supervised,

@@ -1,0 +1,42 @@
+"""Where programs really are: what a name on a search path leads to, under all its names."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+
+
+def find_programs(programs: Sequence[str], search_path: str, trees: Sequence[str]) -> frozenset[str]:
+    """The real paths of programs below ``trees``, and of every hard link to them there.
+
+    Args:
+        programs: Names, looked for on ``search_path``, and absolute paths. What is not there is left out.
+    """
+    if not programs:
+        return frozenset()
+    found: set[str] = set()
+    for program in programs:
+        places = [program] if program.startswith("/") else [os.path.join(d, program) for d in search_path.split(":")]
+        for place in filter(os.path.isfile, places):
+            real = os.path.realpath(place)
+            if any(real == tree or real.startswith(tree + "/") for tree in trees):
+                found.add(real)
+    linked = {_identity(path) for path in found if os.stat(path).st_nlink > 1}
+    return frozenset(found | (set(_named(linked, trees)) if linked else set()))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    entry = os.stat(path)
+    return entry.st_dev, entry.st_ino
+
+
+def _named(wanted: set[tuple[int, int]], trees: Iterable[str]) -> Iterator[str]:
+    """Every name that these files have in the container."""
+    for tree in trees:
+        for folder, _, names in os.walk(tree):
+            for name in names:
+                path = os.path.join(folder, name)
+                entry = os.lstat(path)
+                if stat.S_ISREG(entry.st_mode) and (entry.st_dev, entry.st_ino) in wanted:
+                    yield path

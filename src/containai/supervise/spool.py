@@ -1,0 +1,104 @@
+"""The spool of the exec supervisor: what its loop has recorded, on its way into the log.
+
+The loop (``native/supervise``) lets an exec go on as soon as its record is in this file, so that the record outlives
+the launcher; the launcher moves what is there into the chained log, and ``recover`` what a killed launcher left.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from containai.audit.writer import EventLog, Kind, read_events
+from containai.host.clock import as_rfc3339
+
+# native/supervise/supervise.c: struct head
+_HEAD = struct.Struct("=IIQii4H")
+_CUT, _FOUND, _LOOKED = 1, 2, 4
+_NAMES = "execs*.spool"
+
+Fields = dict[str, Any]
+
+
+def read_records(data: bytes) -> tuple[list[Fields], int]:
+    """The whole records at the beginning of ``data`` as events, and how many bytes they are.
+
+    Trust: the lengths are the loop's, the texts the agent's.
+    """
+    found, at = [], 0
+    while at + _HEAD.size <= len(data):
+        size, flags, nanoseconds, pid, parent, *lengths = _HEAD.unpack_from(data, at)
+        if size < _HEAD.size or at + size > len(data):
+            break
+        texts, start = [], at + _HEAD.size
+        for length in lengths:
+            texts.append(data[start : start + length])
+            start += length
+        path, cwd, resolved = (text.decode("utf-8", "backslashreplace") for text in texts[:3])
+        words = texts[3].decode("utf-8", "backslashreplace").split("\0")[:-1]
+        event = {
+            "ts": as_rfc3339(nanoseconds),
+            "pid": pid,
+            "parent": parent,
+            "path": path,
+            "cwd": cwd,
+            "resolved": resolved,
+            "argv": words,
+            "truncated": bool(flags & _CUT),
+            "verdict": "allow",
+        }
+        if flags & _LOOKED and not flags & _FOUND:
+            event["absent"] = True  # there was no program: the kernel fails such an exec, unless it appears meanwhile
+        found.append(event)
+        at += size
+    return found, at
+
+
+def drain(spool: int, at: int, log: EventLog, denied: frozenset[str] = frozenset()) -> tuple[int, list[Fields]]:
+    """Move what is in the spool behind ``at`` into the log; where the rest begins, and what was moved.
+
+    Args:
+        denied: Programs that the kernel does not run in this container: their records say so.
+
+    Raises:
+        AuditError: The log cannot be written.
+    """
+    data = os.pread(spool, 1 << 20, at)
+    records, used = read_records(data)
+    for record in records:
+        if record["resolved"] in denied:
+            record |= {"verdict": "deny", "denied_by": "kernel"}
+    if records:
+        log.append_all((Kind.EXEC, "exec", record) for record in records)
+    return at + used, records
+
+
+def recover_spools(folder: Path, log: EventLog) -> None:
+    """Move into the log what a killed launcher had not, and remove its spools.
+
+    Raises:
+        AuditError: The log cannot be written.
+    """
+    spools = sorted(folder.glob(_NAMES))
+    if not spools:
+        return
+    known = {(event["ts"], event["pid"]) for event in read_events(log.path) if event["kind"] == Kind.EXEC.value}
+    for spool in spools:
+        for record in _all_records(spool):
+            if (record["ts"], record["pid"]) not in known:
+                log.append(Kind.EXEC, "exec", **record)
+        spool.unlink()
+
+
+def _all_records(spool: Path) -> Iterator[Fields]:
+    at = 0
+    with spool.open("rb") as file:
+        while True:
+            records, used = read_records(os.pread(file.fileno(), 1 << 20, at))
+            yield from records
+            if not used:
+                return
+            at += used

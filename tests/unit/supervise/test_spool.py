@@ -1,0 +1,72 @@
+"""The spool between the supervisor's loop and the log: whole records only, each once."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from containai.audit.chain import find_break
+from containai.audit.writer import EventLog, read_events
+from containai.supervise.spool import drain, read_records, recover_spools
+
+pytestmark = pytest.mark.user
+
+
+def record(
+    number: int, path: str = "/bin/true", cwd: str = "/w", resolved: str = "", *words: str, flags: int = 0
+) -> bytes:
+    texts = [path.encode(), cwd.encode(), resolved.encode(), b"".join(word.encode() + b"\0" for word in words)]
+    size = 32 + sum(map(len, texts))
+    head = struct.pack("=IIQii4H", size, flags, 1_700_000_000_000_000_000 + number * 1000, number, 1, *map(len, texts))
+    return head + b"".join(texts)
+
+
+def test_a_record_is_read_field_by_field() -> None:
+    (event,), used = read_records(record(7, "./x", "/tmp", "/tmp/x", "x", "", "a b", flags=1))
+    assert used == len(record(7, "./x", "/tmp", "/tmp/x", "x", "", "a b"))
+    assert event == {
+        "ts": "2023-11-14T22:13:20.000007Z", "pid": 7, "parent": 1, "path": "./x", "cwd": "/tmp", "resolved": "/tmp/x",
+        "argv": ["x", "", "a b"], "truncated": True, "verdict": "allow",
+    }  # fmt: skip
+
+
+def test_what_was_looked_for_and_not_found_is_absent() -> None:
+    assert [read_records(record(1, flags=flags))[0][0].get("absent") for flags in (0, 4, 6)] == [None, True, None]
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
+    records, used = read_records(data)
+    assert 0 <= used <= len(data)
+    assert used >= 32 * len(records)
+
+
+@given(st.integers(0, 300))
+def test_a_record_that_is_cut_short_waits_for_its_rest(at: int) -> None:
+    whole = record(1, "/bin/a", "/w", "/bin/a", "a") + record(2, "/bin/b", "/w", "/bin/b", "b" * 100)
+    records, used = read_records(whole[:at])
+    rest, more = read_records(whole[used:])
+    assert [event["pid"] for event in records + rest] == [1, 2]
+    assert used + more == len(whole)
+
+
+def test_a_drained_record_is_in_the_log_once_and_recover_brings_the_rest(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    spool = tmp_path / "execs.spool"
+    spool.write_bytes(record(1) + record(2))
+    with spool.open("rb") as file:
+        at, moved = drain(file.fileno(), 0, log)
+    assert len(moved) == 2
+    with spool.open("ab") as file:
+        file.write(record(3) + record(4)[:20])  # the launcher is killed here, in the middle of a record
+    (tmp_path / "execs-1.spool").write_bytes(record(5))
+    recover_spools(tmp_path, log)
+    log.close()
+    assert at == len(record(1) + record(2))
+    assert [event["pid"] for event in read_events(log.path)] == [1, 2, 5, 3]
+    assert find_break(log.path.read_bytes().splitlines(keepends=True)) is None
+    assert list(tmp_path.glob("*.spool")) == []
