@@ -94,13 +94,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
     facts = look_at_host(trials, host.state_dir, with_proxy=with_proxy, docker=docker)
     engine, reason = settle_engine(wanted, facts)
     refuse_if_needed(facts, engine)
-    if engine == "docker" and narrowed.policy.denied_programs:
-        raise PolicyError(
-            "[exec] deny is kept by the embedded engine alone",
-            code="policy.exec-engine",
-            details="the programs of an image are not this host's, and so no rule can name them",
-            remedy=["--engine embedded", "or leave [exec] deny out"],
-        )
+    _refuse_denials(engine, narrowed)
     layout = read_layout(ETC_ALLOWED, PROC_MASKED)
     program: Program | None
     if engine == "docker":
@@ -124,6 +118,16 @@ def decide(request: RunRequest, host: Host) -> Decided:
         facts=facts,
         notes=(*narrowed.notes, *source.notes, *_credential_notes(adapter, files)),
     )
+
+
+def _refuse_denials(engine: str, narrowed: Narrowed) -> None:
+    if engine == "docker" and narrowed.policy.denied_programs:
+        raise PolicyError(
+            "[exec] deny is kept by the embedded engine alone",
+            code="policy.exec-engine",
+            details="the programs of an image are not this host's, and so no rule can name them",
+            remedy=["--engine embedded", "or leave [exec] deny out"],
+        )
 
 
 def _find_program(request: RunRequest, adapter: Adapter, host: Host) -> Program | None:
