@@ -15,6 +15,7 @@
     ├── ReturnFailed                    125  return.<what>
     ├── ReviewError                       1  review.<what>
     ├── AuditError                      125  audit.<what>
+    ├── SelfTestError                   125  selftest.<what>
     └── ProvenanceError                   1  provenance.<what>
 
 An error says what failed (``summary``), why (``details``) and what to do (``remedy``: one step or
@@ -146,3 +147,9 @@ class ProvenanceError(ContainaiError):
 
     default_code = "provenance.failed"
     exit_status = 1
+
+
+class SelfTestError(ContainaiError):
+    """The self-test could not be carried out, so that nothing was tested."""
+
+    default_code = "selftest.session"

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from containai.errors import ContainaiError
+from containai.errors import SelfTestError
 from containai.host.process import MINIMAL_ENVIRONMENT, Child, run, spawn
 from containai.policy.model import Policy
 
@@ -86,7 +86,7 @@ def set_stage(policy: Policy, home: Path, state_dir: Path) -> Iterator[Stage]:
     """Lay out the bait; take it away afterwards.
 
     Raises:
-        ContainaiError: The repository cannot be made.
+        SelfTestError: The repository cannot be made.
     """
     with ExitStack() as stack:
         place = Path(tempfile.mkdtemp(prefix="containai-selftest-"))
@@ -174,7 +174,7 @@ def _make_repository(place: Path, token: str) -> tuple[Path, str]:
 def _git(repository: Path, *words: str) -> str:
     done = run(["git", "-C", repository, *words], env={**MINIMAL_ENVIRONMENT, "HOME": "/nonexistent"})
     if done.status != 0:
-        raise ContainaiError("the self-test's repository cannot be used", code="selftest.git", details=done.said)
+        raise SelfTestError("the self-test's repository cannot be used", code="selftest.git", details=done.said)
     return done.stdout.decode(errors="replace").strip()
 
 
