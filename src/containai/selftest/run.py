@@ -54,7 +54,7 @@ def run_selftest(ground: Ground, engine: str, version: str) -> SelfTest:
     """Attack.
 
     Raises:
-        ContainaiError: A session could not be started: then nothing was tested.
+        SelfTestError: A session could not be started: then nothing was tested.
     """
     begun, start = now_rfc3339(), monotonic_s()
     policy = narrow(load_user(ground.config_file), parse_repository(None), Flags()).policy
