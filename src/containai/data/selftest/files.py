@@ -157,9 +157,8 @@ def _():
     for line in open("/proc/self/mountinfo"):
         fields = line.split()
         place, options = fields[4], fields[5].split(",")
-        if "rw" in options and place not in ("/proc",) and not place.startswith("/dev") and (
-            "nodev" not in options or "nosuid" not in options
-        ):  # fmt: skip
+        writable = "rw" in options and os.path.isdir(place) and os.access(place, os.W_OK)
+        if writable and ("nodev" not in options or "nosuid" not in options):
             bad.append(place)
     if bad:
         return f"writable, and set-user-id programs or device nodes count there: {bad}"
