@@ -207,8 +207,10 @@ def test_commits_of_the_users_own_on_the_sessions_branch_are_told_apart(judged: 
     judged.git("switch", "-q", ran.result["branch"])
     judged.git("commit", "-q", "--allow-empty", "-m", "mine")
     judged.git("switch", "-q", "main")
-    (note,) = review(judged, ran)["notes"]  # type: ignore[misc]
-    assert note.startswith("made on this host, after the session: 1 commit")
+    notes = review(judged, ran)["notes"]
+    assert isinstance(notes, list)
+    assert len(notes) == 1
+    assert notes[0].startswith("made on this host, after the session: 1 commit")
 
 
 def test_what_waits_is_listed_until_it_is_decided(judged: Product) -> None:
