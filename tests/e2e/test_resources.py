@@ -297,3 +297,17 @@ tell(instances=count, why=errno.errorcode[ctypes.get_errno()]){PAUSE}
 
     found = attack(product, code, *NET, until=lambda told, _: "instances" in told, beside=beside)
     assert found.told["why"] in ("EMFILE", "EPERM", "ENOSYS")
+
+
+def test_a_workspace_that_grows_ends_the_session(product: Product) -> None:
+    place = product.home / ".config/containai"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.toml").write_text('[limits]\nworkspace = "64m"\n')
+    ran = product.run(
+        "echo honest > work; git add work; git commit -qm work\n"
+        "i=0; while :; do i=$((i + 1)); head -c 4000000 /dev/urandom > fill-$i; sleep 0.02; done",
+        "--network-proxy", "none",
+    )  # fmt: skip
+    assert ran.result["reason"] == "guard", ran.stderr
+    assert "the agent filled the disk" in ran.stderr + ran.result["problem"]
+    assert product.git("show", f"{ran.result['branch']}:work") == "honest"

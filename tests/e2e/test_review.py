@@ -88,7 +88,7 @@ def test_a_merge_wants_each_trigger_acknowledged(judged: Product) -> None:
     assert judged.git("status", "--porcelain") == ""
     assert os.readlink(judged.repository / "leak") == "/etc/passwd"
     events = [e for e in judged.events(ran, "git") if e["event"] == "merged"]
-    assert [sorted(e["acknowledged"]) for e in events] == [sorted(digests)]
+    assert [sorted(named.rpartition(":")[2] for named in e["acknowledged"]) for e in events] == [sorted(digests)]
     assert judged.command("review").stdout == ""
 
 
@@ -182,7 +182,9 @@ def test_drop_archives_and_remove_keeps_what_is_nowhere_else(judged: Product) ->
     archive = dropped.stdout.strip()
     assert judged.git("rev-parse", archive) == one.result["commits"][-1]
     assert one.result["branch"] not in judged.branches()
-    assert judged.command("drop", one.result["session"]).status == 1
+    again = judged.command("drop", one.result["session"])
+    assert (again.status, archive in again.stderr) == (1, True)
+    assert review(judged, one)["branch"] == archive  # it can still be looked at
     assert judged.command("remove", two.result["session"]).status == 0
     (kept,) = [name for name in judged.branches() if name.startswith(two.result["branch"] + "-archived")]
     assert judged.git("rev-parse", kept) == two.result["commits"][-1]
@@ -198,6 +200,17 @@ def test_drop_archives_and_remove_keeps_what_is_nowhere_else(judged: Product) ->
     kept_now = {judged.git("rev-parse", name) for name in judged.branches() if "-archived-" in name}
     assert four.result["commits"][-1] in kept_now
     assert four.result["branch"] not in judged.branches()
+
+
+def test_commits_of_the_users_own_on_the_sessions_branch_are_told_apart(judged: Product) -> None:
+    ran = judged.run("echo 1 > a")
+    judged.git("switch", "-q", ran.result["branch"])
+    judged.git("commit", "-q", "--allow-empty", "-m", "mine")
+    judged.git("switch", "-q", "main")
+    notes = review(judged, ran)["notes"]
+    assert isinstance(notes, list)
+    assert len(notes) == 1
+    assert notes[0].startswith("made on this host, after the session: 1 commit")
 
 
 def test_what_waits_is_listed_until_it_is_decided(judged: Product) -> None:
@@ -277,6 +290,10 @@ def test_the_users_own_branch_goes_forward_only_to_what_runs_nothing(judged: Pro
     assert judged.git("rev-parse", "main") == before
     assert (judged.repository / "a").read_text() == "mine\n"
     judged.git("checkout", "-q", "--", "a")
+    judged.git("commit", "-q", "--allow-empty", "-m", "mine")
+    seen = review(judged, done)  # what its user has committed since is none of the session's
+    assert (seen["commits"], seen["notes"]) == (done.result["commits"], [])
+    before = judged.git("rev-parse", "main")
     judged.git("switch", "-q", "-c", "elsewhere")  # contains all of main, which now is checked out nowhere
     assert judged.command("remove", done.result["session"]).status == 0
     assert judged.git("rev-parse", "main") == before

@@ -63,7 +63,7 @@ def _events(session: SessionDir, follow: bool) -> Iterator[dict[str, Any]]:
 
 
 def _line(event: dict[str, Any]) -> str:
-    verdict = event.get("verdict", "")
+    verdict = "absent" if event.get("absent") else event.get("verdict", "")
     moment = event["ts"][11:23]
     return printable(f"{moment}  {event['kind']:<8} {verdict:<6} {_summary(event)}")
 
@@ -72,8 +72,8 @@ def _summary(event: dict[str, Any]) -> str:
     match event["kind"]:
         case "exec":
             argv = " ".join(event["argv"][1:])
-            absent = "  (no such program)" if event.get("absent") else ""
-            return f"[{event['pid']}] {event['path']} {argv}"[:400] + absent
+            by = f"  (by the {event['denied_by']})" if event.get("denied_by") else ""
+            return f"[{event['pid']}] {event['path']} {argv}"[:400] + by
         case "network":
             where = event.get("url") or f"{event.get('host', '')}:{event.get('port', '')}"
             size = f" ({event.get('bytes_in', 0)} in, {event.get('bytes_out', 0)} out)"

@@ -76,7 +76,7 @@ def _commits(words: str, place: Path, git_dir: Path, user: dict[str, str]) -> li
 
 def _tell(verdict: Verdict, console: Console) -> None:
     if verdict.problem is not None:
-        print(f"{verdict.commit}: NOT VERIFIED")
+        print(f"{verdict.commit}: NOT VERIFIED: {printable(verdict.problem.summary)}", flush=True)
         console.error(verdict.problem)
         return
     print(f"{verdict.commit}: verified")

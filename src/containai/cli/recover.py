@@ -11,13 +11,15 @@ from containai.session.recover import Recovered, recover_all
 
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Recover one session, or all that need it; 1 when one could not be."""
-    failed = False
+    failed, nothing = False, True
     for recovered in recover_all(here.state_dir, args.session, config_dir=here.config_file.parent):
-        failed = failed or bool(recovered.problem)
+        failed, nothing = failed or bool(recovered.problem), False
         if args.json:
             print_json(recovered.as_json())
         else:
             _tell(recovered, console)
+    if nothing and not args.json:
+        console.progress("nothing to recover")
     return 1 if failed else 0
 
 
@@ -27,6 +29,8 @@ def _tell(recovered: Recovered, console: Console) -> None:
     if recovered.problem:
         console.note(f"{recovered.session}: not recovered: {printable(recovered.problem)}")
     elif recovered.commits:
-        print(f"{recovered.session}: {len(recovered.commits)} commits on {recovered.branch}")
+        count = f"{len(recovered.commits)} commit{'s' * (len(recovered.commits) != 1)}"
+        print(f"{recovered.session}: {count} on {recovered.branch}")
+        console.progress(f"look: containai review {recovered.session}")
     else:
         print(f"{recovered.session}: nothing to return; cleaned up")

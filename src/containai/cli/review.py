@@ -58,13 +58,13 @@ def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console
     for subject in find_waiting(here.state_dir):
         record = subject.record
         if args.json:
-            shown = {name: getattr(record, name) for name in ("agent", "branch", "repository", "created")}
-            print_json({"session": record.id, "commits": len(record.commits), **shown})
+            shown = {name: getattr(record, name) for name in ("agent", "repository", "created")}
+            print_json({"session": record.id, "branch": subject.branch, "commits": len(record.commits), **shown})
         else:
             row = (
                 record.id,
                 record.agent,
-                record.branch,
+                subject.branch,
                 str(len(record.commits)),
                 record.created[:16].replace("T", " "),
             )
@@ -140,6 +140,8 @@ def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
 
 
 def _next_step(record: SessionRecord, review: Review) -> str:
+    if record.verdict == "merged":
+        return f"This work has been merged.\ncontainai remove {record.id}   # the session, when you no longer need it"
     ids = " ".join(trigger.id for trigger in review.triggers[:_MOST_IDS])
     more = " ..." if len(review.triggers) > _MOST_IDS else ""
     acknowledge = f" --acknowledge {ids}{more}" if ids else ""

@@ -160,12 +160,15 @@ class _Voice:
 
 def _tell(outcome: Outcome, console: Console) -> None:
     if outcome.not_run:
+        denied = ", ".join(outcome.plan.denied_files)
         console.error(
             AgentError(
                 f"{printable(outcome.plan.command[0])} cannot be run",
                 code="agent.cannot-run",
                 details=outcome.not_run,
-                remedy=["the container has the host's /usr and the repository; is the program there?"],
+                remedy=[f"[exec] deny denies {printable(denied)}"]
+                if denied and "EACCES" in outcome.not_run
+                else ["the container has the host's /usr and the repository; is the program there?"],
             )
         )
     for note in outcome.notes:

@@ -17,7 +17,7 @@ def list_main(args: argparse.Namespace, here: Surroundings, console: Console) ->
     for directory, record in survey.whole:
         live = directory.is_live
         interrupted = not live and record.phase not in (Phase.ENDED, Phase.UNRETURNED)
-        state = "interrupted" if interrupted else record.phase.value
+        state = "interrupted" if interrupted else record.verdict or record.phase.value
         if args.json:
             print_json(asdict(record) | {"phase": record.phase.value, "state": state, "live": live})
         else:

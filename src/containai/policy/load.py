@@ -6,7 +6,7 @@ Two files have the same form and different rights:
     the repository's file   ``network``, ``limits`` and ``mcp_servers`` only, and only to narrow (``narrow.py``)
 
     [network]       mode = "squid"|"restricted"|"none"    domains = ["api.example.org", "*.example.org"]
-    [limits]        cpus = 2    memory = "4g"    pids = 1024    timeout_s = 3600
+    [limits]        cpus = 2    memory = "4g"    pids = 1024    workspace = "20g"    timeout_s = 3600
     [exec]          deny = ["nc", "/usr/bin/nmap"]
     [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"|"docker"
     [commit]        author = "Name <name@example.org>"
@@ -64,6 +64,7 @@ class Config:
     cpus: float | None = None
     memory_bytes: int | None = None
     pids_max: int | None = None
+    workspace_bytes: int | None = None
     timeout_s: float | None = None
     denied_programs: tuple[str, ...] = ()
     credentials: CredentialMode | None = None
@@ -135,7 +136,7 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
     root.only(*origin.tables)
     network, limits, session = root.table("network"), root.table("limits"), root.table("session")
     network.only("mode", "domains")
-    limits.only("cpus", "memory", "pids", "timeout_s")
+    limits.only("cpus", "memory", "pids", "workspace", "timeout_s")
     session.only("credentials", "engine")
     execs = root.table("exec")
     execs.only("deny")
@@ -148,6 +149,7 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
         domains=_named(network, "domains", network.strings("domains"), parse_patterns),
         cpus=_named(limits, "cpus", limits.number("cpus", MIN_CPUS, MAX_CPUS), parse_cpus),
         memory_bytes=_named(limits, "memory", limits.size("memory"), parse_size),
+        workspace_bytes=_named(limits, "workspace", limits.size("workspace"), _parse_workspace),
         pids_max=limits.integer("pids", MIN_PIDS, PIDS_MAX),
         timeout_s=limits.number("timeout_s", 1.0, MAX_TIMEOUT_S),
         denied_programs=_programs(execs),
@@ -157,6 +159,10 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
         mcp_servers=servers,
         notes=_notes(servers, origin.name),
     )
+
+
+def _parse_workspace(value: str | int) -> int:
+    return parse_size(value, what="workspace")
 
 
 def _programs(table: Table) -> tuple[str, ...]:

@@ -85,13 +85,14 @@ class NetworkPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Resources of one session (I6, I7); enforced by cgroups, never advisory."""
+    """Resources of one session (I6, I7); enforced by cgroups and mounts, but for the last."""
 
     cpus: float = 2.0
     memory_bytes: int = 4 * GIB
     pids_max: int = PIDS_MAX
     tmpfs_bytes: int = 2 * GIB
     open_files: int = 65536
+    workspace_bytes: int = 20 * GIB  # watched, not kept by the kernel: session/disk.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,6 +148,13 @@ def _limits(user: Config, repository: Config, flags: Flags) -> Limits:
         cpus=_narrower(repository, "limits.cpus", _first(user.cpus, base.cpus), flags.cpus, repository.cpus),
         memory_bytes=memory_bytes,
         pids_max=_narrower(repository, "limits.pids", _first(user.pids_max, base.pids_max), None, repository.pids_max),
+        workspace_bytes=_narrower(
+            repository,
+            "limits.workspace",
+            _first(user.workspace_bytes, base.workspace_bytes),
+            None,
+            repository.workspace_bytes,
+        ),
         tmpfs_bytes=min(base.tmpfs_bytes, memory_bytes),  # what a tmpfs holds counts as memory
     )
 

@@ -12,6 +12,7 @@ LINK, SUBMODULE, EXECUTABLE, REGULAR, ABSENT = "120000", "160000", "100755", "10
 """Modes of git's tree entries. Source: git-fast-import(1), filemodify."""
 
 _ID_DIGITS = 10
+_NAMED_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,11 @@ class Trigger:
     path: str
     why: str
     detail: str = ""
+
+    @property
+    def named(self) -> str:
+        """How logs and statements name it."""
+        return f"{self.kind} {self.path[:_NAMED_CHARACTERS]} sha256:{self.digest}"
 
     def as_json(self) -> dict[str, str]:
         """For ``--json``."""

@@ -68,6 +68,7 @@ class Draft:
     files: tuple[Change, ...]
     triggers: tuple[Trigger, ...]
     authors: frozenset[str]
+    returned: frozenset[str]
     judge: Judge
 
     def finish(self) -> Review:
@@ -89,7 +90,7 @@ class Draft:
             commits=self.commits,
             files=self.files,
             triggers=_ordered(found),
-            notes=(*_foreign_authors(self.commits, self.authors), *_twins(self.files)),
+            notes=(*_whose(self.commits, self.authors, self.returned), *_twins(self.files)),
         )
 
     def _below(self) -> Iterator[Trigger]:
@@ -118,12 +119,21 @@ class Draft:
 
 
 def begin_review(
-    git_dir: Path, *, branch: str, base: str, tip: str, authors: frozenset[str], judge: Judge, foundation: str = ""
+    git_dir: Path,
+    *,
+    branch: str,
+    base: str,
+    tip: str,
+    authors: frozenset[str],
+    judge: Judge,
+    foundation: str = "",
+    returned: frozenset[str] = frozenset(),
 ) -> Draft:
     """Begin to review what ``tip`` adds to ``base``: step 1.
 
     Args:
         authors: Addresses under which the agent's own commits are expected.
+        returned: The commits that came home; what else is on the branch was made on the host. Empty: not known.
         foundation: What the branch stands on, where that is not ``base``: then ``base`` holds the user's own,
             uncommitted work on top of it.
 
@@ -146,6 +156,7 @@ def begin_review(
             build_trigger(judge.key, f.kind, c, f.why, f.detail) for c in changes for f in _by_entry(c, Reach())
         ),
         authors=authors,
+        returned=returned,
         judge=judge,
     )
 
@@ -262,8 +273,17 @@ def _unique(triggers: Iterable[Trigger]) -> list[Trigger]:
     return list(merged.values())
 
 
-def _foreign_authors(commits: Sequence[Commit], expected: frozenset[str]) -> tuple[str, ...]:
-    """Anyone can write any name into a commit: said, where it is not the agent's."""
+def _whose(commits: Sequence[Commit], expected: frozenset[str], returned: frozenset[str]) -> tuple[str, ...]:
+    """Which commits came later, and which of the session's own have another's name: anyone can write any."""
+    later = [commit for commit in commits if returned and commit.hash not in returned]
+    if later:
+        count = f"{len(later)} commit{'s' * (len(later) != 1)}"
+        own = _foreign([commit for commit in commits if commit.hash in returned], expected)
+        return (f"made on this host, after the session: {count}, the newest {later[-1].hash[:12]}", *own)
+    return _foreign(commits, expected)
+
+
+def _foreign(commits: Sequence[Commit], expected: frozenset[str]) -> tuple[str, ...]:
     others = sorted({c.author for c in commits if not any(f"<{address}>" in c.author for address in expected)})
     if not others:
         return ()

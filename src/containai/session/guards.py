@@ -9,6 +9,7 @@ from pathlib import Path
 from containai.engine.protocol import Container, Engine
 from containai.errors import ContainaiError
 from containai.git_return.server import ReturnServer
+from containai.session.disk import DiskGuard
 from containai.session.engines import SUPERVISE_LIBRARY, native_file
 from containai.session.opened import OpenSession
 from containai.supervise.loop import ExecSupervisor
@@ -39,6 +40,9 @@ class Guards:
         guards.supervisor.start()
         always.callback(guards._leave)
         container.welcome(guards._supervise_visitor)
+        disk = DiskGuard(session.directory.workspace, session.plan.policy.limits.workspace_bytes, guards._fail)
+        always.callback(disk.stop)
+        disk.start()
         return guards
 
     def _make_supervisor(self, notify_fd: int) -> ExecSupervisor:

@@ -82,7 +82,7 @@ def merge_session(
         message = _message(subject.record, review, how)
         commit = make_commit(git_dir, repository, target, made, how, message, user)
         land(git_dir, target, commit, user)
-        given = tuple(trigger.digest for trigger in triggers)
+        given = tuple(trigger.named for trigger in triggers)
         merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
         _decide(subject, _MERGED, {"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
                                    "new": commit, "acknowledged": list(given)})  # fmt: skip
@@ -99,6 +99,10 @@ def drop_session(state_dir: Path, wanted: str) -> str:
             f"session {subject.record.id} has been merged",
             code="review.merged",
             remedy=[f"containai remove {subject.record.id}", "git revert, if you want its changes out again"],
+        )
+    if subject.record.verdict == _DROPPED:
+        raise ReviewError(
+            f"session {subject.record.id} has been dropped; its work is on {subject.branch}", code="review.dropped"
         )
     with _locked(subject):
         archive = _archive(subject)
@@ -137,7 +141,9 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
 
 
 def _clear_branch(directory: SessionDir, record: SessionRecord, sessions: Sequence[SessionRecord]) -> str:
-    branch = find_branch(record, sessions) if Path(record.git_dir).is_dir() and not _is_the_users(record) else None
+    if _is_the_users(record):
+        return f"{record.branch} is your own, and stays"
+    branch = find_branch(record, sessions) if Path(record.git_dir).is_dir() else None
     if branch is None:
         return "no branch of it was left"
     subject = Subject(directory=directory, record=record, branch=branch.name, tip=branch.commit)
@@ -159,10 +165,10 @@ def _refuse_open(record: SessionRecord, triggers: Sequence[Trigger], acknowledge
     unknown = sorted(acknowledged - known)
     if unknown:
         raise ReviewError(
-            f"there is no such trigger: {', '.join(unknown)}",
+            f"no trigger has this id, and none is of this kind: {', '.join(unknown)}",
             code="review.unknown-trigger",
             details="an id names path and content: it changes when the branch does",
-            remedy=["containai review SESSION"],
+            remedy=[f"containai review {record.id}"],
         )
     open_triggers = [t for t in triggers if not acknowledged & {t.id, t.digest, t.kind}]
     if open_triggers:

@@ -59,6 +59,7 @@ class Subject:
             authors=frozenset({agent_email(self.record.agent)}),
             judge=judge,
             foundation=below,
+            returned=frozenset(self.record.commits),
         )
 
 
@@ -94,7 +95,10 @@ def find_subject(state_dir: Path, wanted: str) -> Subject:
             details=f"its last commit was {record.commits[-1]}",
             remedy=[f"git branch NAME {record.commits[-1][:12]}   # as long as git still has it"],
         )
-    return Subject(directory=directory, record=record, branch=branch.name, tip=branch.commit)
+    landed = record.in_place and record.verdict and is_ancestor(Path(record.git_dir), record.commits[-1], branch.commit)
+    # The user's own branch goes on without the session: its work ends where it came home.
+    tip = record.commits[-1] if landed else branch.commit
+    return Subject(directory=directory, record=record, branch=branch.name, tip=tip)
 
 
 def find_waiting(state_dir: Path) -> Iterator[Subject]:
@@ -119,7 +123,9 @@ def find_branch(record: SessionRecord, sessions: Sequence[SessionRecord]) -> Bra
     """
     git_dir, name = Path(record.git_dir), record.branch
     named = next((branch for branch in list_branches(git_dir, name) if branch.name == name), None)
-    if not any(_took(other, record) for other in sessions):
+    if record.in_place and record.verdict:
+        return named  # the user's own: nobody takes it
+    if named is not None and not any(_took(other, record) for other in sessions):
         return named  # even where somebody on the host has rewritten it: his branch, his work
     if not record.commits:
         return None

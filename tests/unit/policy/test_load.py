@@ -73,7 +73,7 @@ def test_no_file_says_nothing(tmp_path: Path) -> None:
         (b"[network]\ndomains = [1]\n", ["network.domains", "list of strings"]),
         (b"[network]\ndomains = []\n", ["network.domains", "empty"]),
         (b'[network]\ndomains = ["*"]\n', ["network.domains", "'*'"]),
-        (b"[limits]\nswap = 1\n", ["limits.swap", "cpus, memory, pids, timeout_s"]),
+        (b"[limits]\nswap = 1\n", ["limits.swap", "cpus, memory, pids, workspace, timeout_s"]),
         (b"[limits]\ncpus = true\n", ["limits.cpus", "True"]),
         (b"[limits]\ncpus = nan\n", ["limits.cpus", "nan"]),
         (b'[limits]\ncpus = "2"\n', ["limits.cpus", "'2'"]),
