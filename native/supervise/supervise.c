@@ -128,30 +128,59 @@ static int32_t read_parent(pid_t pid)
     return parent;
 }
 
+/* Open a path below the directory that `from` (a name in /proc) leads to; -1, with errno, where there is none. */
+static int open_below(const char *from, const char *path, uint64_t how_to_resolve)
+{
+    int folder = open(from, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) {
+        errno = EACCES; /* nothing is known about the path itself */
+        return -1;
+    }
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = how_to_resolve | RESOLVE_NO_MAGICLINKS};
+    int fd = (int)syscall(SYS_openat2, folder, path, &how, sizeof how);
+    int why = errno;
+    close(folder);
+    errno = why;
+    return fd;
+}
+
+static int ends_with_deleted(const char *text, size_t bytes)
+{
+    static const char mark[] = " (deleted)";
+    return bytes >= sizeof mark - 1 && memcmp(text + bytes - (sizeof mark - 1), mark, sizeof mark - 1) == 0;
+}
+
 /* Where the path leads in the target's own root: its real name, and whether a program is there. A path through a magic
- * link (/proc/self/exe) is the target's alone to follow: it stays unresolved. */
-static size_t resolve(pid_t pid, const char *path, size_t path_bytes, const char *base, size_t base_bytes, char *into,
-                      uint32_t *flags)
+ * link (/proc/self/exe) is the target's alone to follow: it stays unresolved. A relative path begins at the directory
+ * itself, never at its name: that may be gone, or too long to be read. */
+static size_t resolve(pid_t pid, const char *path, size_t path_bytes, const char *from, const char *base,
+                      size_t base_bytes, char *into, uint32_t *flags)
 {
     char whole[2 * PATH_MAX + 2], place[64];
     size_t length = 0;
-    if (path_bytes == 0 || path[0] != '/') {
-        memcpy(whole, base, base_bytes);
-        length = base_bytes;
-        whole[length++] = '/';
+    int relative = path_bytes == 0 || path[0] != '/', fd = -1, why = ELOOP;
+    memcpy(whole, path, path_bytes);
+    whole[path_bytes] = 0;
+    if (relative) {
+        fd = open_below(from, whole, RESOLVE_NO_SYMLINKS);
+        why = errno;
     }
-    memcpy(whole + length, path, path_bytes);
-    whole[length + path_bytes] = 0;
-    if (strstr(whole, "/proc/"))
-        return 0;
-    snprintf(place, sizeof place, "/proc/%d/root", pid);
-    int root = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
-        return 0;
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    int fd = (int)syscall(SYS_openat2, root, whole, &how, sizeof how);
-    int why = errno;
-    close(root);
+    if (fd < 0 && why == ELOOP) { /* links on the way are followed in the target's root, where the name can be told */
+        if (relative) {
+            if (base_bytes == 0 || base_bytes >= PATH_MAX || base[0] != '/' || ends_with_deleted(base, base_bytes))
+                return 0;
+            memcpy(whole, base, base_bytes);
+            length = base_bytes;
+            whole[length++] = '/';
+        }
+        memcpy(whole + length, path, path_bytes);
+        whole[length + path_bytes] = 0;
+        if (strstr(whole, "/proc/"))
+            return 0;
+        snprintf(place, sizeof place, "/proc/%d/root", pid);
+        fd = open_below(place, whole, RESOLVE_IN_ROOT);
+        why = errno;
+    }
     if (fd < 0) {
         if (why == ENOENT || why == ENOTDIR)
             *flags |= LOOKED;
@@ -173,7 +202,7 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
     const __u64 *args = asked->data.args;
     int at = asked->data.nr == SYS_execveat, cut = 0;
     struct timespec now;
-    char place[64], base[PATH_MAX];
+    char place[64], from[64], base[PATH_MAX];
     struct head *head = &record->head;
     clock_gettime(CLOCK_REALTIME, &now);
     *head = (struct head){.nanoseconds = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, .pid = pid};
@@ -181,13 +210,14 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
     record->text[0] = 0;
     size_t path = read_text(pid, at ? args[1] : args[0], record->text, PATH_MAX, &cut);
     size_t base_bytes = 0, resolved = 0;
+    snprintf(from, sizeof from, "/proc/%d/cwd", pid);
     if (at && path == 0 && args[4] & AT_EMPTY_PATH) {
         snprintf(place, sizeof place, "/proc/%d/fd/%d", pid, (int)args[0]);
         path = read_link(place, record->text);
         head->flags |= FOUND | LOOKED;
     } else if (at && (int)args[0] != AT_FDCWD && record->text[0] != '/') {
-        snprintf(place, sizeof place, "/proc/%d/fd/%d", pid, (int)args[0]);
-        base_bytes = read_link(place, base);
+        snprintf(from, sizeof from, "/proc/%d/fd/%d", pid, (int)args[0]);
+        base_bytes = read_link(from, base);
     }
     char *next = record->text + path;
     snprintf(place, sizeof place, "/proc/%d/cwd", pid);
@@ -198,7 +228,9 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
     }
     next += cwd;
     if (!(head->flags & LOOKED) && path > 0)
-        resolved = resolve(pid, record->text, path, base, base_bytes, next, &head->flags);
+        resolved = resolve(pid, record->text, path, from, base, base_bytes, next, &head->flags);
+    else if (head->flags & LOOKED) /* by its descriptor: the name of that is the file's */
+        memcpy(next, record->text, resolved = path);
     next += resolved;
     size_t words = read_words(pid, at ? args[2] : args[1], next, &head->flags);
     if (cut)

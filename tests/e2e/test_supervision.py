@@ -53,6 +53,31 @@ def test_a_program_that_is_not_there_is_recorded_as_absent(product: Product) -> 
         assert found[word]["absent"] is True
 
 
+def test_a_directory_that_is_gone_or_too_deep_hides_nothing(product: Product) -> None:
+    found = execs(
+        product,
+        "cat > /tmp/odd.py <<'E'\n"
+        "import os, shutil\n"
+        "def child(*words):\n"
+        "    if not (pid := os.fork()):\n"
+        "        os.execv(words[0], ['x', *words[1:]])\n"
+        "    os.waitpid(pid, 0)\n"
+        "os.mkdir('/tmp/gone'); os.chdir('/tmp/gone'); os.rmdir('/tmp/gone')\n"
+        "child('../../bin/true', 'gone')\n"
+        "os.chdir('/tmp')\n"
+        "for _ in range(30):\n"
+        "    os.mkdir('d' * 200); os.chdir('d' * 200)\n"
+        "os.mkdir('bin'); shutil.copy('/bin/true', 'bin/true')\n"
+        "child('bin/true', 'deep')\n"
+        "E\n"
+        "python3 /tmp/odd.py",
+    )
+    assert "absent" not in found["gone"]
+    assert found["gone"]["resolved"] in ("", "/usr/bin/true")
+    assert "absent" not in found["deep"]
+    assert found["deep"]["resolved"] != "/usr/bin/true"
+
+
 def test_odd_ways_to_name_a_program(product: Product) -> None:
     found = execs(
         product,
@@ -70,7 +95,7 @@ def test_odd_ways_to_name_a_program(product: Product) -> None:
         "E\n"
         "python3 /tmp/odd.py 2>/dev/null",
     )
-    assert found["descriptor"]["path"] == "/usr/bin/true"
+    assert found["descriptor"]["path"] == found["descriptor"]["resolved"] == "/usr/bin/true"
     assert found["magic"]["path"] == "/proc/self/root/bin/true"
     assert found["magic"]["resolved"] == ""
     assert "absent" not in found["magic"]

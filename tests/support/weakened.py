@@ -222,13 +222,12 @@ def no_refusal_records() -> None:
 def no_exec_records() -> None:
     from containai.audit.writer import EventLog, Kind
 
-    append = EventLog.append
+    append_all = EventLog.append_all
 
-    def without(self: EventLog, kind: Kind, event: str, **fields: Any) -> None:
-        if kind is not Kind.EXEC:
-            append(self, kind, event, **fields)
+    def without(self: EventLog, events: Any) -> None:
+        append_all(self, [event for event in events if event[0] is not Kind.EXEC])
 
-    EventLog.append = without
+    EventLog.append_all = without
 
 
 @weakening

@@ -75,6 +75,8 @@ class EventLog:
                 }
                 line, prev = link(body, prev)
                 lines.append(line)
+            if not lines:
+                return
             whole = b"".join(lines)
             try:
                 written = os.write(self._fd, whole)

@@ -18,9 +18,6 @@ from containai.errors import AuditError
 from containai.host.clock import since_process_start_s
 from containai.supervise.spool import drain
 
-_FREE_BYTES = 4 * 1024 * 1024
-_FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x03  # Source: fallocate(2)
-
 
 class ExecSupervisor:
     """Answers one container's exec notifications.
@@ -88,7 +85,6 @@ class ExecSupervisor:
             self._on_failure(AuditError("the event log cannot be written", details=f"{self._path}: {os.strerror(why)}"))
 
     def _write(self) -> None:
-        freed = 0
         while True:
             os.eventfd_read(self._bell)
             over = self._over  # asked first: what was recorded before is then moved
@@ -103,15 +99,5 @@ class ExecSupervisor:
             except AuditError as error:
                 self._on_failure(error)
                 return
-            if self._at - freed > _FREE_BYTES:
-                freed = self._free(freed)
             if over:
                 return
-
-    def _free(self, freed: int) -> int:
-        """Give the file system back what has been moved, where it can."""
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).fallocate(
-                self._spool, _FALLOC_PUNCH_HOLE_KEEP_SIZE, ctypes.c_long(freed), ctypes.c_long(self._at - freed)
-            )
-        return self._at

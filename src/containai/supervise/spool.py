@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from containai.host.clock import as_rfc3339
 
 # native/supervise/supervise.c: struct head
 _HEAD = struct.Struct("=IIQii4H")
+_LARGEST = 32 + 4 * 4096 + 4096
 _CUT, _FOUND, _LOOKED = 1, 2, 4
 _NAMES = "execs*.spool"
 
@@ -68,9 +68,7 @@ def drain(spool: int, at: int, log: EventLog, denied: frozenset[str] = frozenset
     """
     data = os.pread(spool, 1 << 20, at)
     records, used = read_records(data)
-    for record in records:
-        if record["resolved"] in denied:
-            record |= {"verdict": "deny", "denied_by": "kernel"}
+    _judge(records, denied)
     if records:
         log.append_all((Kind.EXEC, "exec", record) for record in records)
     return at + used, records
@@ -85,20 +83,32 @@ def recover_spools(folder: Path, log: EventLog) -> None:
     spools = sorted(folder.glob(_NAMES))
     if not spools:
         return
-    known = {(event["ts"], event["pid"]) for event in read_events(log.path) if event["kind"] == Kind.EXEC.value}
+    known: set[tuple[str, int]] = set()
+    denied: frozenset[str] = frozenset()
+    for event in read_events(log.path):
+        if event["kind"] == Kind.EXEC.value:
+            known.add((event["ts"], event["pid"]))
+        elif event["event"] == "session-config":
+            denied = frozenset(event.get("denied", ()))
     for spool in spools:
-        for record in _all_records(spool):
-            if (record["ts"], record["pid"]) not in known:
-                log.append(Kind.EXEC, "exec", **record)
-        spool.unlink()
+        at, size = 0, spool.stat().st_size
+        with spool.open("rb") as file:
+            while True:
+                records, used = read_records(os.pread(file.fileno(), 1 << 20, at))
+                if not used:
+                    break
+                _judge(records, denied)
+                new = [record for record in records if (record["ts"], record["pid"]) not in known]
+                log.append_all((Kind.EXEC, "exec", record) for record in new)
+                at += used
+        if size - at < _LARGEST:  # at most one record that was cut short by the kill
+            spool.unlink()
+        else:
+            log.append(Kind.SESSION, "spool-damaged", path=spool.name, unread_bytes=size - at)
+            spool.rename(spool.with_suffix(".damaged"))
 
 
-def _all_records(spool: Path) -> Iterator[Fields]:
-    at = 0
-    with spool.open("rb") as file:
-        while True:
-            records, used = read_records(os.pread(file.fileno(), 1 << 20, at))
-            yield from records
-            if not used:
-                return
-            at += used
+def _judge(records: list[Fields], denied: frozenset[str]) -> None:
+    for record in records:
+        if record["resolved"] in denied:
+            record |= {"verdict": "deny", "denied_by": "kernel"}

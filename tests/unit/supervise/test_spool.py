@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containai.audit.chain import find_break
-from containai.audit.writer import EventLog, read_events
+from containai.audit.writer import EventLog, Kind, read_events
 from containai.supervise.spool import drain, read_records, recover_spools
 
 pytestmark = pytest.mark.user
@@ -52,6 +52,26 @@ def test_a_record_that_is_cut_short_waits_for_its_rest(at: int) -> None:
     rest, more = read_records(whole[used:])
     assert [event["pid"] for event in records + rest] == [1, 2]
     assert used + more == len(whole)
+
+
+def test_a_spool_that_cannot_be_read_is_kept_and_named(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    (tmp_path / "execs.spool").write_bytes(record(1) + b"\0" * 100_000 + record(2))
+    recover_spools(tmp_path, log)
+    log.close()
+    events = list(read_events(log.path))
+    assert [event.get("pid") for event in events] == [1, None]
+    assert events[-1]["unread_bytes"] == 100_000 + len(record(2))
+    assert (tmp_path / "execs.damaged").exists()
+
+
+def test_what_recover_finds_is_judged_as_the_session_was_configured(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    log.append(Kind.SESSION, "session-config", denied=["/usr/bin/uname"])
+    (tmp_path / "execs.spool").write_bytes(record(1, "uname", "/", "/usr/bin/uname") + record(2))
+    recover_spools(tmp_path, log)
+    log.close()
+    assert [event["verdict"] for event in read_events(log.path) if "verdict" in event] == ["deny", "allow"]
 
 
 def test_a_drained_record_is_in_the_log_once_and_recover_brings_the_rest(tmp_path: Path) -> None:
