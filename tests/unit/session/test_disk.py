@@ -19,13 +19,17 @@ class Disk:
     """A disk that loses space whenever it is looked at."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free: list[int], used: int | None) -> None:
-        self.free, self.measured = free, 0
+        self.free, self.measured, self.looks = free, 0, 0
+        self.often = threading.Event()
         self.used = used
         monkeypatch.setattr(disk, "_INTERVAL_S", 0.005)
         monkeypatch.setattr(disk, "free_bytes", self._free)
         monkeypatch.setattr(disk, "used_bytes", self._used)
 
     def _free(self, _: Path) -> int:
+        self.looks += 1
+        if self.looks > 20:
+            self.often.set()
         return self.free.pop(0) if len(self.free) > 1 else self.free[0]
 
     def _used(self, _: Path) -> int | None:
@@ -36,15 +40,14 @@ class Disk:
 def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB) -> str:
     """What the guard said; nothing if it was still content after the disk had been looked at often."""
     said: list[ContainaiError] = []
-    ended = threading.Event()
 
     def fail(error: ContainaiError) -> None:
         said.append(error)
-        ended.set()
+        looks.often.set()
 
     guard = DiskGuard(tmp_path, most, fail)
     guard.start()
-    ended.wait(0.4)
+    assert looks.often.wait(60)
     guard.stop()
     assert all(error.code == "workspace.disk" for error in said)
     return said[0].details if said else ""
