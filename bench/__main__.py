@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from bench import home, large, launch, memory, supervision
+from bench import home, large, launch, log, memory, supervision
 from bench.place import Absent, open_place
 
 
@@ -25,6 +25,7 @@ def main() -> int:
         sections: dict[str, Callable[[], Iterator[str]]] = {
             "start": lambda: launch.section(place, args.rounds),
             "supervision": lambda: supervision.section(place, long_rounds),
+            "log": lambda: log.section(place, long_rounds),
             "memory": lambda: memory.section(place),
             "large repository": lambda: large.section(place, long_rounds, small=args.small),
             "work coming home": lambda: home.section(place, long_rounds, small=args.small),

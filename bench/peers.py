@@ -17,12 +17,12 @@ from bench.place import STAMP, Absent, Place, run, timed
 # Pinned, so that two runs compare the same things.
 _SRT = "@anthropic-ai/sandbox-runtime"
 _SRT_VERSION = "0.0.78"
-_SANDLOCK = "sandlock==0.9.0"
+SANDLOCK = "sandlock==0.9.0"
 _SANDLOCK_SCRIPT = """
 import sys
 from sandlock import Sandbox
 readable = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/dev"]
-result = Sandbox(fs_readable=readable, fs_writable=["."]).run(sys.argv[1:], timeout=60)
+result = Sandbox(fs_readable=readable, fs_writable=[".", "/tmp", "/dev"]).run(sys.argv[1:], timeout=300)
 print(result.stdout.decode())
 sys.exit(0 if result.success else f"{result}")
 """
@@ -73,14 +73,23 @@ def _srt(place: Place, repository: Path, _stack: ExitStack) -> Peer:
     return _peer(place, [str(program_path), "-s", str(settings)], repository)
 
 
-def _sandlock(place: Place, repository: Path, _stack: ExitStack) -> Peer:
-    folder = place.cache / _SANDLOCK
+def sandlock(place: Place) -> list[str]:
+    """The words before a command that run it in sandlock; installed where it is not there yet.
+
+    Raises:
+        Absent: It cannot be had.
+    """
+    folder = place.cache / SANDLOCK
     python = folder / "bin/python"
     if not (folder / "complete").exists():
         run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        run([str(python), "-m", "pip", "install", "-q", _SANDLOCK])
+        run([str(python), "-m", "pip", "install", "-q", SANDLOCK])
         (folder / "complete").touch()
-    return _peer(place, [str(python), "-c", _SANDLOCK_SCRIPT], repository)
+    return [str(python), "-c", _SANDLOCK_SCRIPT]
+
+
+def _sandlock(place: Place, repository: Path, _stack: ExitStack) -> Peer:
+    return _peer(place, sandlock(place), repository)
 
 
 def _docker(place: Place, _repository: Path, stack: ExitStack) -> Peer:
@@ -91,7 +100,7 @@ def _docker(place: Place, _repository: Path, stack: ExitStack) -> Peer:
 PEERS: dict[str, Obtain] = {
     "the command alone": _bare,
     "bubblewrap alone": _bubblewrap,
-    f"sandlock ({_SANDLOCK})": _sandlock,
+    f"sandlock ({SANDLOCK})": _sandlock,
     f"srt ({_SRT} {_SRT_VERSION})": _srt,
     "docker run --rm": _docker,
 }

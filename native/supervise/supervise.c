@@ -4,8 +4,8 @@
  * For each exec: what is asked for is read from the target; the kernel is asked whether the target still waits (else
  * what was read may be another process's); the record is in the spool file; then, and only then, the exec goes on.
  *
- * Trust: the target's memory can change after it was read. A record says what was asked for, and nothing is decided by
- * it. Source: seccomp_unotify(2).
+ * Trust: the target's memory can change after it was read. A record says what was asked for. A rule that is decided by
+ * it (`decide`) is advice that holds against habits, and its records say so. Source: seccomp_unotify(2).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,18 +21,29 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __aarch64__
+#define OUR_ARCH AUDIT_ARCH_AARCH64
+#else
+#define OUR_ARCH AUDIT_ARCH_X86_64
+#endif
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS /* Linux 6.6 */
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
 enum { PAGE = 4096, MAX_WORDS = 64, MAX_WORD = 1024, MAX_ALL_WORDS = 4096, MAX_RECORD = 4 * PATH_MAX + MAX_ALL_WORDS };
-enum { CUT = 1, FOUND = 2, LOOKED = 4 };
+enum { CUT = 1, FOUND = 2, LOOKED = 4, NOEXEC = 8, DENIED = 16, RULE_SHIFT = 16 };
+
+/* Says what the rules of the session make of a record: 0, or the number of the rule that matches, with DENY where it is
+ * to be kept; below 0 where nobody can say. `program` is what the path leads to, opened O_PATH, or -1. */
+typedef int decide_fn(const void *record, size_t size, int program);
+enum { DENY = 1 << 16 };
 
 /* The beginning of a record; read by supervise/spool.py, field by field. */
 struct head {
@@ -150,11 +161,19 @@ static int ends_with_deleted(const char *text, size_t bytes)
     return bytes >= sizeof mark - 1 && memcmp(text + bytes - (sizeof mark - 1), mark, sizeof mark - 1) == 0;
 }
 
+/* Whether the mount is noexec: the kernel then fails the exec. */
+static void look_at_mount(int fd, uint32_t *flags)
+{
+    struct statvfs mount;
+    if (fstatvfs(fd, &mount) == 0 && mount.f_flag & ST_NOEXEC)
+        *flags |= NOEXEC;
+}
+
 /* Where the path leads in the target's own root: its real name, and whether a program is there. A path through a magic
  * link (/proc/self/exe) is the target's alone to follow: it stays unresolved. A relative path begins at the directory
  * itself, never at its name: that may be gone, or too long to be read. */
 static size_t resolve(pid_t pid, const char *path, size_t path_bytes, const char *from, const char *base,
-                      size_t base_bytes, char *into, uint32_t *flags)
+                      size_t base_bytes, char *into, uint32_t *flags, int *program)
 {
     char whole[2 * PATH_MAX + 2], place[64];
     size_t length = 0;
@@ -190,17 +209,18 @@ static size_t resolve(pid_t pid, const char *path, size_t path_bytes, const char
     *flags |= LOOKED;
     if (fstat(fd, &entry) == 0 && S_ISREG(entry.st_mode) && entry.st_mode & 0111)
         *flags |= FOUND;
+    look_at_mount(fd, flags);
     snprintf(place, sizeof place, "/proc/self/fd/%d", fd);
-    size_t got = read_link(place, into);
-    close(fd);
-    return got;
+    *program = fd;
+    return read_link(place, into);
 }
 
-static void fill(struct record *record, const struct seccomp_notif *asked)
+/* Fill in the record. Returns what the path leads to, opened O_PATH; -1 where that cannot be told. */
+static int fill(struct record *record, const struct seccomp_notif *asked)
 {
     pid_t pid = (pid_t)asked->pid;
     const __u64 *args = asked->data.args;
-    int at = asked->data.nr == SYS_execveat, cut = 0;
+    int at = asked->data.nr == SYS_execveat, cut = 0, program = -1;
     struct timespec now;
     char place[64], from[64], base[PATH_MAX];
     struct head *head = &record->head;
@@ -215,6 +235,9 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
         snprintf(place, sizeof place, "/proc/%d/fd/%d", pid, (int)args[0]);
         path = read_link(place, record->text);
         head->flags |= FOUND | LOOKED;
+        program = open(place, O_PATH | O_CLOEXEC);
+        if (program >= 0)
+            look_at_mount(program, &head->flags);
     } else if (at && (int)args[0] != AT_FDCWD && record->text[0] != '/') {
         snprintf(from, sizeof from, "/proc/%d/fd/%d", pid, (int)args[0]);
         base_bytes = read_link(from, base);
@@ -228,7 +251,7 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
     }
     next += cwd;
     if (!(head->flags & LOOKED) && path > 0)
-        resolved = resolve(pid, record->text, path, from, base, base_bytes, next, &head->flags);
+        resolved = resolve(pid, record->text, path, from, base, base_bytes, next, &head->flags, &program);
     else if (head->flags & LOOKED) /* by its descriptor: the name of that is the file's */
         memcpy(next, record->text, resolved = path);
     next += resolved;
@@ -240,6 +263,21 @@ static void fill(struct record *record, const struct seccomp_notif *asked)
     head->resolved = (uint16_t)resolved;
     head->words = (uint16_t)words;
     head->size = (uint32_t)(sizeof *head + path + cwd + resolved + words);
+    return program;
+}
+
+/* Ask for the rules' word, and put it into the record. Returns the error of the exec, 0 where it may go on, or -1 where
+ * nobody can say. */
+static int ask(decide_fn *decide, struct record *record, int program)
+{
+    int said = decide(record, record->head.size, program);
+    if (said < 0)
+        return -1;
+    record->head.flags |= (uint32_t)(said & (DENY - 1)) << RULE_SHIFT;
+    if (!(said & DENY))
+        return 0;
+    record->head.flags |= DENIED;
+    return EPERM;
 }
 
 static int answer(int listener, uint64_t id, int error)
@@ -263,8 +301,9 @@ static int keep(int spool, const struct record *record)
 }
 
 /* Answer the execs of one filter until its last task is gone, or `stop` can be read. `bell` is an eventfd that says that
- * the spool has grown. Returns 0, or the error for which no record could be kept: then execs have begun to fail. */
-int containai_supervise(int listener, int stop, int spool, int bell)
+ * the spool has grown; `decide` is NULL where the session has no rules. Returns 0, or the error for which no record
+ * could be kept or no rule be asked: then execs have begun to fail. */
+int containai_supervise(int listener, int stop, int spool, int bell, decide_fn *decide)
 {
     struct pollfd wait[2] = {{.fd = listener, .events = POLLIN}, {.fd = stop, .events = POLLIN}};
     struct record *record = malloc(sizeof *record);
@@ -288,18 +327,24 @@ int containai_supervise(int listener, int stop, int spool, int bell)
                 continue;
             break;
         }
-        if (asked.data.arch == AUDIT_ARCH_X86_64)
-            fill(record, &asked);
+        int program = -1, denial = 0;
+        if (asked.data.arch == OUR_ARCH)
+            program = fill(record, &asked);
         else
             record->head = (struct head){.size = sizeof record->head, .pid = (int32_t)asked.pid};
-        if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &asked.id) != 0)
+        int waits = ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &asked.id) == 0;
+        if (waits && decide)
+            denial = ask(decide, record, program);
+        if (program >= 0)
+            close(program);
+        if (!waits)
             continue;
         if (why == 0)
-            why = keep(spool, record);
+            why = denial < 0 ? ECANCELED : keep(spool, record);
         uint64_t one = 1;
         if (write(bell, &one, sizeof one) < 0 && why == 0)
             why = errno;
-        if (answer(listener, asked.id, why ? EPERM : 0) != 0 && errno != ENOENT && why == 0)
+        if (answer(listener, asked.id, why ? EPERM : denial) != 0 && errno != ENOENT && why == 0)
             why = errno;
         if (why)
             break;

@@ -135,6 +135,24 @@ def end(child: subprocess.Popen[bytes]) -> None:
     child.communicate()
 
 
+def test_rules_hold_and_a_mount_without_execution_is_the_kernels_denial(product: Product) -> None:
+    place = product.home / ".config/containai"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.toml").write_text(
+        '[[exec.rules]]\nname = "no-force"\nprogram = "git"\narguments = ["push", "--force"]\n'
+    )
+    script = (
+        "cp /bin/true /run/prog; /run/prog there 2>/dev/null; cp /bin/true /tmp/prog; /tmp/prog here\n"
+        "git push --force local HEAD 2>/dev/null; git --version; true"
+    )
+    ran = product.run(script, *NET, "--engine", "docker")
+    found = {event["argv"][-1]: event for event in product.events(ran, "exec") if event["argv"]}
+    for word, who in (("there", ("kernel", "noexec")), ("HEAD", ("supervisor", None))):
+        assert found[word]["verdict"] == "deny"
+        assert (found[word]["denied_by"], found[word].get("guard")) == who
+    assert found["here"]["verdict"] == found["--version"]["verdict"] == "allow"
+
+
 def test_docker_exec_is_recorded_and_what_docker_shows_has_no_secret(product: Product) -> None:
     product = Product(
         home=product.home, repository=product.repository, variables={"SECRET_OF_MINE": "s3cr3t"}

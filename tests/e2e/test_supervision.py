@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -180,6 +181,7 @@ def test_a_denial_is_recorded_as_the_kernels_and_other_programs_run(product: Pro
     deny(product, "uname", "/usr/bin/nonexistent", "no-such-program")
     found = execs(product, "uname tried; ls / listed >/dev/null 2>&1; /usr/bin/env true fine")
     assert (found["tried"]["verdict"], found["tried"]["denied_by"]) == ("deny", "kernel")
+    assert found["tried"]["guard"] == "landlock"
     assert found["listed"]["verdict"] == found["fine"]["verdict"] == "allow"
 
 
@@ -191,6 +193,53 @@ def test_a_repository_can_deny_more_and_allow_nothing(product: Product) -> None:
     ran = product.run("uname > out; nproc >> out; true", *QUIET)
     assert product.git("show", f"{ran.result['branch']}:out") == ""
     assert product.events(ran, "session")[0]["denied"] == ["/usr/bin/nproc", "/usr/bin/uname"]
+
+
+RULES = """
+[[exec.rules]]
+name = "no-force"
+program = "git"
+arguments = ["push", "--force*"]
+[[exec.rules]]
+name = "that-file"
+sha256 = "{digest}"
+"""
+
+
+def test_rules_deny_uses_of_programs_and_files_by_digest(product: Product) -> None:
+    place = product.home / ".config/containai"
+    place.mkdir(parents=True, exist_ok=True)
+    content = b"#!/bin/sh\necho ran >> out\n"
+    (place / "config.toml").write_text(RULES.format(digest=hashlib.sha256(content).hexdigest()))
+    script = (
+        "git status >/dev/null && echo fine >> out; git -c a.b=c push --force local HEAD 2>> errors || echo refused >> out\n"
+        "printf '#!/bin/sh\\necho ran >> out\\n' > /tmp/brought; chmod +x /tmp/brought; cp /tmp/brought /tmp/renamed\n"
+        "/tmp/brought one; /tmp/renamed two; echo '#' >> /tmp/renamed; /tmp/renamed three; true"
+    )
+    ran = product.run(script, *QUIET)
+    assert product.git("show", f"{ran.result['branch']}:out").split() == ["fine", "refused", "ran"]
+    assert "not permitted" in product.git("show", f"{ran.result['branch']}:errors")
+    found = {event["argv"][-1]: event for event in product.events(ran, "exec") if event["argv"]}
+    for word, rule in (("HEAD", "no-force"), ("one", "that-file"), ("two", "that-file")):
+        assert (found[word]["verdict"], found[word]["denied_by"], found[word]["rule"]) == ("deny", "supervisor", rule)
+    assert found["three"]["verdict"] == found["status"]["verdict"] == "allow"
+    shown = product.command("log", ran.result["session"], "--kind", "exec").stdout
+    assert "(by the supervisor: no-force)" in shown
+    config = product.events(ran, "session")[0]
+    assert (config["exec_policy"], config["exec_rules"]) == ("enforce", ["no-force", "that-file"])
+
+
+def test_observe_denies_nothing_and_says_what_it_would(product: Product) -> None:
+    deny(product, "uname")
+    with (product.home / ".config/containai/config.toml").open("a") as config:
+        config.write(RULES.format(digest="0" * 64))
+    ran = product.run(
+        "uname tried; git push --force local HEAD && echo pushed > out; true", *QUIET, "--exec-policy", "observe"
+    )
+    found = {event["argv"][-1]: event for event in product.events(ran, "exec") if event["argv"]}
+    assert (found["tried"]["verdict"], found["tried"]["would_deny"]) == ("allow", "deny")
+    assert (found["HEAD"]["verdict"], found["HEAD"]["would_deny"]) == ("allow", "no-force")
+    assert product.git("show", f"{ran.result['branch']}:out") == "pushed"
 
 
 SWAP = """

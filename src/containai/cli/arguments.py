@@ -139,6 +139,11 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="let it reach this one service on the host's loopback",
     )
+    add(
+        "--exec-policy",
+        choices=("observe", "enforce"),
+        help="record what [exec] denies, or deny it (default: enforce where there are rules)",
+    )
     add("--with-changes", action="store_true", help="take uncommitted changes along, as one commit")
     add("--include", action="append", default=[], metavar="PATH", help="copy this ignored file or folder, such as .env")
     add("--sparse", action="append", default=[], metavar="PATH", help="check out only this folder; can be repeated")

@@ -68,11 +68,19 @@ def _line(event: dict[str, Any]) -> str:
     return printable(f"{moment}  {event['kind']:<8} {verdict:<6} {_summary(event)}")
 
 
+def _denial(event: dict[str, Any]) -> str:
+    if event.get("would_deny"):
+        return f"  (would be denied: {event['would_deny']})"
+    if not event.get("denied_by"):
+        return ""
+    return f"  (by the {event['denied_by']}: {event.get('rule') or event.get('guard', '')})"
+
+
 def _summary(event: dict[str, Any]) -> str:
     match event["kind"]:
         case "exec":
             argv = " ".join(event["argv"][1:])
-            by = f"  (by the {event['denied_by']})" if event.get("denied_by") else ""
+            by = _denial(event)
             return f"[{event['pid']}] {event['path']} {argv}"[:400] + by
         case "network":
             where = event.get("url") or f"{event.get('host', '')}:{event.get('port', '')}"

@@ -13,7 +13,7 @@ from containai.plan.address import looks_remote, parse_address
 from containai.plan.model import PROXY_PORT, RETURN_PORT, SessionPlan
 from containai.plan.request import RunRequest
 from containai.policy.domains import parse_domains
-from containai.policy.model import CredentialMode, LocalService, NetworkMode
+from containai.policy.model import CredentialMode, ExecPolicy, LocalService, NetworkMode
 from containai.policy.sizes import parse_cpus, parse_size
 from containai.session.decide import Host
 from containai.session.outcome import Outcome
@@ -93,6 +93,7 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         local_services=tuple(_local_service(text) for text in dict.fromkeys(args.allow_local)),
         credentials=CredentialMode(args.credentials) if args.credentials else None,
         passed_variables=tuple(_variable(name) for name in dict.fromkeys(args.env)),
+        exec_policy=ExecPolicy(args.exec_policy) if args.exec_policy else None,
         cpus=None if args.cpu is None else parse_cpus(args.cpu, what="--cpu"),
         memory_bytes=None if args.memory is None else parse_size(args.memory, what="--memory"),
         timeout_s=args.timeout,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from containai.plan.address import Address
-from containai.policy.model import CredentialMode, LocalService, NetworkMode
+from containai.policy.model import CredentialMode, ExecPolicy, LocalService, NetworkMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,7 @@ class RunRequest:
     local_services: tuple[LocalService, ...] = ()
     credentials: CredentialMode | None = None
     passed_variables: tuple[str, ...] = ()
+    exec_policy: ExecPolicy | None = None
     cpus: float | None = None
     memory_bytes: int | None = None
     timeout_s: float | None = None

@@ -8,6 +8,7 @@ Two files have the same form and different rights:
     [network]       mode = "squid"|"restricted"|"none"    domains = ["api.example.org", "*.example.org"]
     [limits]        cpus = 2    memory = "4g"    pids = 1024    workspace = "20g"    timeout_s = 3600
     [exec]          deny = ["nc", "/usr/bin/nmap"]
+    [[exec.rules]]  name = "no-force"    program = "git"    arguments = ["push", "--force*"]    sha256 = "..."
     [session]       credentials = "mount"|"none"    engine = "auto"|"embedded"|"docker"
     [commit]        author = "Name <name@example.org>"
     [mcp_servers.NAME]   command, args, env, cwd   or   url, bearer_token_env_var
@@ -25,8 +26,9 @@ from typing import Any, TypeVar
 
 from containai.errors import PolicyError
 from containai.policy.domains import parse_patterns
+from containai.policy.execs import parse_programs, parse_rules
 from containai.policy.mcp import McpServer, parse_mcp_servers
-from containai.policy.model import PIDS_MAX, Author, CredentialMode, NetworkMode
+from containai.policy.model import PIDS_MAX, Author, CredentialMode, ExecRule, NetworkMode
 from containai.policy.sizes import MAX_CPUS, MIN_CPUS, MIN_PIDS, parse_cpus, parse_size
 from containai.policy.tables import Origin, Table
 
@@ -42,8 +44,6 @@ _CRUD = r"\s.,:;<>\"\\'"
 _AUTHOR = re.compile(
     rf"(?=.{{1,200}}\Z)((?![{_CRUD}])[^<>]*[^{_CRUD}]) <((?![{_CRUD}])[!-;=?-~]+@[!-;=?-~]*[^{_CRUD}])>"
 )
-
-_PROGRAM = re.compile(r"(?:/[^/\x00-\x1f\x7f]+)+|[^/\s\x00-\x1f\x7f]{1,255}")
 
 _REPOSITORY_TABLES = ("network", "limits", "exec", "mcp_servers")
 _USER_TABLES = (*_REPOSITORY_TABLES, "session", "commit")
@@ -67,6 +67,7 @@ class Config:
     workspace_bytes: int | None = None
     timeout_s: float | None = None
     denied_programs: tuple[str, ...] = ()
+    exec_rules: tuple[ExecRule, ...] = ()
     credentials: CredentialMode | None = None
     engine: str | None = None
     author: Author | None = None
@@ -139,7 +140,7 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
     limits.only("cpus", "memory", "pids", "workspace", "timeout_s")
     session.only("credentials", "engine")
     execs = root.table("exec")
-    execs.only("deny")
+    execs.only("deny", "rules")
     commit = root.table("commit")
     commit.only("author")
     servers = parse_mcp_servers(root.table("mcp_servers"))
@@ -152,7 +153,8 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
         workspace_bytes=_named(limits, "workspace", limits.size("workspace"), _parse_workspace),
         pids_max=limits.integer("pids", MIN_PIDS, PIDS_MAX),
         timeout_s=limits.number("timeout_s", 1.0, MAX_TIMEOUT_S),
-        denied_programs=_programs(execs),
+        denied_programs=parse_programs(execs),
+        exec_rules=parse_rules(execs),
         credentials=session.choice("credentials", CredentialMode),
         engine=session.one_of("engine", ENGINES),
         author=_author(commit),
@@ -163,15 +165,6 @@ def _parse(values: Mapping[str, Any], origin: Origin) -> Config:
 
 def _parse_workspace(value: str | int) -> int:
     return parse_size(value, what="workspace")
-
-
-def _programs(table: Table) -> tuple[str, ...]:
-    """Names of programs, or absolute paths in their plain form."""
-    programs = table.strings("deny") or ()
-    for program in programs:
-        if not _PROGRAM.fullmatch(program) or any(part in (".", "..") for part in program.split("/")):
-            table.refuse("deny", 'names of programs such as "nc", or absolute paths without "." and ".."')
-    return tuple(programs)
 
 
 def _author(table: Table) -> Author | None:

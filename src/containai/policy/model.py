@@ -43,10 +43,27 @@ class CredentialMode(Enum):
 
 
 class ExecPolicy(Enum):
-    """What becomes of each exec (I9): it is recorded, and with ``ENFORCE`` some programs cannot be run."""
+    """What becomes of an exec that the rules deny (I9): ``OBSERVE`` marks its record, ``ENFORCE`` denies it."""
 
     OBSERVE = "observe"
     ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRule:
+    """Execs that are denied. All that a rule says has to match.
+
+    Attributes:
+        name: How records and messages call it.
+        program: A file name, or an absolute path; empty for any.
+        arguments: Patterns as of ``fnmatch``; each has to match one of the words behind the program's name.
+        sha256: The digest of the program's file, in hexadecimal; empty for any.
+    """
+
+    name: str
+    program: str = ""
+    arguments: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,4 +120,5 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     credentials: CredentialMode = CredentialMode.NONE
     exec_policy: ExecPolicy = ExecPolicy.OBSERVE
-    denied_programs: tuple[str, ...] = ()  # names, or absolute paths
+    denied_programs: tuple[str, ...] = ()  # names, or absolute paths: the kernel holds these
+    exec_rules: tuple[ExecRule, ...] = ()  # the supervisor holds these

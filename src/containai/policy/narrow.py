@@ -46,6 +46,7 @@ class Flags:
     memory_bytes: int | None = None
     timeout_s: float | None = None
     credentials: CredentialMode | None = None
+    exec_policy: ExecPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +83,15 @@ def narrow(user: Config, repository: Config, flags: Flags, *, api_hosts: tuple[s
     timeout_s = flags.timeout_s if flags.timeout_s is not None else user.timeout_s
     # A denial only takes away: the repository's add to the user's.
     denied = tuple(sorted({*user.denied_programs, *repository.denied_programs}))
+    rules = (*user.exec_rules, *repository.exec_rules)
+    standing = ExecPolicy.ENFORCE if denied or rules else ExecPolicy.OBSERVE
     policy = Policy(
         network=network,
         limits=_limits(user, repository, flags),
         credentials=_first(flags.credentials, user.credentials, CredentialMode.MOUNT),
-        exec_policy=ExecPolicy.ENFORCE if denied else ExecPolicy.OBSERVE,
+        exec_policy=_first(flags.exec_policy, standing),
         denied_programs=denied,
+        exec_rules=rules,
     )
     return Narrowed(
         policy=policy,

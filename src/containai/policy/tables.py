@@ -54,6 +54,15 @@ class Table:
             self.refuse(key, f"a table, written [{self._key(key)}]")
         return Table(origin=self.origin, path=self._key(key), values=value)
 
+    def tables(self, key: str, most: int) -> tuple[Table, ...]:
+        """The tables of the list ``key``, written ``[[key]]``; none when it is absent."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or len(value) > most or not all(isinstance(item, dict) for item in value):
+            self.refuse(key, f"at most {most} tables, written [[{self._key(key)}]]")
+        return tuple(
+            Table(origin=self.origin, path=f"{self._key(key)}[{n}]", values=item) for n, item in enumerate(value)
+        )
+
     def string(self, key: str) -> str | None:
         """A string without control characters."""
         value = self.values.get(key)

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from containai.engine.protocol import ContainerSpec
 from containai.plan.model import HOME, PROXY_PORT, RETURN_PORT, WORKSPACE, SessionPlan
-from containai.policy.model import NetworkMode
+from containai.policy.model import ExecPolicy, NetworkMode
 
 HOSTNAME = "containai"
 _HOUSEKEEPING_ENVIRONMENT = {
@@ -57,7 +57,7 @@ def render_agent(plan: SessionPlan, passed: Mapping[str, str]) -> ContainerSpec:
         name=plan.name,
         labels=_labels(plan, "agent"),
         image=plan.image,
-        denied=plan.denied_files,
+        denied=plan.denied_files if plan.policy.exec_policy is ExecPolicy.ENFORCE else (),
     )
 
 

@@ -82,6 +82,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
             memory_bytes=request.memory_bytes,
             timeout_s=request.timeout_s,
             credentials=request.credentials,
+            exec_policy=request.exec_policy,
         ),
         api_hosts=adapter.api_hosts,
     )

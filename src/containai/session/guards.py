@@ -9,10 +9,13 @@ from pathlib import Path
 from containai.engine.protocol import Container, Engine
 from containai.errors import ContainaiError
 from containai.git_return.server import ReturnServer
+from containai.policy.model import ExecPolicy
 from containai.session.disk import DiskGuard
 from containai.session.engines import SUPERVISE_LIBRARY, native_file
 from containai.session.opened import OpenSession
 from containai.supervise.loop import ExecSupervisor
+from containai.supervise.rules import RuleBook
+from containai.supervise.spool import Denials
 
 
 class Guards:
@@ -27,7 +30,14 @@ class Guards:
         self._made = 0
         self._over = False
         self._folder = session.directory.path
-        self._denied = frozenset(session.plan.denied_files)
+        policy = session.plan.policy
+        enforced = policy.exec_policy is ExecPolicy.ENFORCE
+        self._denials = Denials(
+            files=frozenset(session.plan.denied_files),
+            rules=tuple(rule.name for rule in policy.exec_rules),
+            enforced=enforced,
+        )
+        self._rules = RuleBook(policy.exec_rules, enforced=enforced) if policy.exec_rules else None
         self.supervisor = self._make_supervisor(container.notify_fd)
 
     @classmethod
@@ -52,7 +62,8 @@ class Guards:
             self._log,
             self._fail,
             library=native_file(SUPERVISE_LIBRARY),
-            denied=self._denied,
+            denials=self._denials,
+            rules=self._rules,
             spool=self._folder / f"execs{f'-{number}' if number else ''}.spool",
         )
 

@@ -142,4 +142,5 @@ def _log_configuration(log: EventLog, plan: SessionPlan) -> None:
         policy_sha256=plan.policy_sha256,
         exec_policy=plan.policy.exec_policy.value,
         denied=list(plan.denied_files),
+        exec_rules=[rule.name for rule in plan.policy.exec_rules],
     )

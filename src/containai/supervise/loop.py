@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -16,15 +17,19 @@ from pathlib import Path
 from containai.audit.writer import EventLog
 from containai.errors import AuditError
 from containai.host.clock import since_process_start_s
-from containai.supervise.spool import drain
+from containai.supervise.rules import RuleBook
+from containai.supervise.spool import NOTHING_DENIED, Denials, drain, read_records
+
+# native/supervise/supervise.c: decide_fn
+_DECIDE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class ExecSupervisor:
     """Answers one container's exec notifications.
 
     Order, for each exec: read what the target asks for; check that it still waits; write the record; only then let
-    it continue. If the record cannot be written the exec is refused and ``on_failure`` is called, which ends the
-    session (A4).
+    it continue. If the record cannot be written, or a rule not be asked, the exec is refused and ``on_failure`` is
+    called, which ends the session (A4).
     """
 
     def __init__(
@@ -35,14 +40,16 @@ class ExecSupervisor:
         *,
         library: Path,
         spool: Path,
-        denied: frozenset[str] = frozenset(),
+        denials: Denials = NOTHING_DENIED,
+        rules: RuleBook | None = None,
     ) -> None:
         self._notify_fd = notify_fd
         self._log = log
         self._on_failure = on_failure
         self._library = ctypes.CDLL(os.fspath(library), use_errno=True)
         self._path = spool
-        self._denied = denied
+        self._denials = denials
+        self._rules = rules
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -52,6 +59,7 @@ class ExecSupervisor:
         self._loop = threading.Thread(target=self._answer, name="exec-supervisor", daemon=True)
         self._writer = threading.Thread(target=self._write, name="exec-records", daemon=True)
         self._over = False
+        self._problem = ""
         self._at = 0
         self.first_exec_s: float | None = None
 
@@ -79,10 +87,22 @@ class ExecSupervisor:
                 self._path.unlink()
 
     def _answer(self) -> None:
-        # The C function keeps no lock of Python's while it runs.
-        why = self._library.containai_supervise(self._notify_fd, self._stop_read, self._spool, self._bell)
-        if why:
+        # The C function keeps no lock of Python's while it runs; to ask the rules it takes it for that moment.
+        decide = _DECIDE(self._decide) if self._rules is not None else _DECIDE()
+        why = self._library.containai_supervise(self._notify_fd, self._stop_read, self._spool, self._bell, decide)
+        if why == errno.ECANCELED:
+            self._on_failure(AuditError("the rules of [exec] cannot be asked", details=self._problem))
+        elif why:
             self._on_failure(AuditError("the event log cannot be written", details=f"{self._path}: {os.strerror(why)}"))
+
+    def _decide(self, record: int, size: int, program: int) -> int:
+        """Called by the loop. Nothing may be raised into it: that would count as a yes."""
+        try:
+            ((event,), _) = read_records(ctypes.string_at(record, size))
+            return 0 if self._rules is None else self._rules.decide(event, program)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the exec does not go on)
+            self._problem = f"{type(error).__name__}: {error}"
+            return -1
 
     def _write(self) -> None:
         while True:
@@ -91,7 +111,7 @@ class ExecSupervisor:
             try:
                 while True:
                     begun = self._at
-                    self._at, records = drain(self._spool, begun, self._log, self._denied)
+                    self._at, records = drain(self._spool, begun, self._log, self._denials)
                     if records and self.first_exec_s is None:
                         self.first_exec_s = since_process_start_s()
                     if self._at == begun:

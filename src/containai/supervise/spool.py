@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,40 @@ from containai.host.clock import as_rfc3339
 # native/supervise/supervise.c: struct head
 _HEAD = struct.Struct("=IIQii4H")
 _LARGEST = 32 + 4 * 4096 + 4096
-_CUT, _FOUND, _LOOKED = 1, 2, 4
+_CUT, _FOUND, _LOOKED, _NOEXEC, _DENIED, _RULE_SHIFT = 1, 2, 4, 8, 16, 16
 _NAMES = "execs*.spool"
 
 Fields = dict[str, Any]
 
 
-def read_records(data: bytes) -> tuple[list[Fields], int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denials:
+    """What the policy of a session denies, as its records name it.
+
+    Attributes:
+        files: Programs that the kernel does not run in this container, by their real paths.
+        rules: The names of the rules, in order.
+        enforced: Whether that is so, or only looked at.
+    """
+
+    files: frozenset[str] = frozenset()
+    rules: tuple[str, ...] = ()
+    enforced: bool = True
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Denials:
+        """From the ``session-config`` event."""
+        return cls(
+            files=frozenset(config.get("denied", ())),
+            rules=tuple(config.get("exec_rules", ())),
+            enforced=config.get("exec_policy") != "observe",
+        )
+
+
+NOTHING_DENIED = Denials()
+
+
+def read_records(data: bytes, denials: Denials = NOTHING_DENIED) -> tuple[list[Fields], int]:
     """The whole records at the beginning of ``data`` as events, and how many bytes they are.
 
     Trust: the lengths are the loop's, the texts the agent's.
@@ -52,23 +81,38 @@ def read_records(data: bytes) -> tuple[list[Fields], int]:
         }
         if flags & _LOOKED and not flags & _FOUND:
             event["absent"] = True  # there was no program: the kernel fails such an exec, unless it appears meanwhile
+        else:
+            event |= _verdict(flags, resolved, denials)
         found.append(event)
         at += size
     return found, at
 
 
-def drain(spool: int, at: int, log: EventLog, denied: frozenset[str] = frozenset()) -> tuple[int, list[Fields]]:
-    """Move what is in the spool behind ``at`` into the log; where the rest begins, and what was moved.
+def _verdict(flags: int, resolved: str, denials: Denials) -> Fields:
+    """Who fails this exec, if somebody does."""
+    if flags & _NOEXEC:
+        return {"verdict": "deny", "denied_by": "kernel", "guard": "noexec"}
+    number = flags >> _RULE_SHIFT
+    if resolved in denials.files:
+        who, enforced = {"denied_by": "kernel", "guard": "landlock"}, denials.enforced
+    elif number:
+        named = denials.rules[number - 1] if number <= len(denials.rules) else ""
+        who, enforced = {"denied_by": "supervisor", "rule": named}, bool(flags & _DENIED)
+    else:
+        return {}
+    if enforced:
+        return {"verdict": "deny", **who}
+    return {"would_deny": who.get("rule", "deny")}
 
-    Args:
-        denied: Programs that the kernel does not run in this container: their records say so.
+
+def drain(spool: int, at: int, log: EventLog, denials: Denials = NOTHING_DENIED) -> tuple[int, list[Fields]]:
+    """Move what is in the spool behind ``at`` into the log; where the rest begins, and what was moved.
 
     Raises:
         AuditError: The log cannot be written.
     """
     data = os.pread(spool, 1 << 20, at)
-    records, used = read_records(data)
-    _judge(records, denied)
+    records, used = read_records(data, denials)
     if records:
         log.append_all((Kind.EXEC, "exec", record) for record in records)
     return at + used, records
@@ -84,20 +128,19 @@ def recover_spools(folder: Path, log: EventLog) -> None:
     if not spools:
         return
     known: set[tuple[str, int]] = set()
-    denied: frozenset[str] = frozenset()
+    denials = NOTHING_DENIED
     for event in read_events(log.path):
         if event["kind"] == Kind.EXEC.value:
             known.add((event["ts"], event["pid"]))
         elif event["event"] == "session-config":
-            denied = frozenset(event.get("denied", ()))
+            denials = Denials.read(event)
     for spool in spools:
         at, size = 0, spool.stat().st_size
         with spool.open("rb") as file:
             while True:
-                records, used = read_records(os.pread(file.fileno(), 1 << 20, at))
+                records, used = read_records(os.pread(file.fileno(), 1 << 20, at), denials)
                 if not used:
                     break
-                _judge(records, denied)
                 new = [record for record in records if (record["ts"], record["pid"]) not in known]
                 log.append_all((Kind.EXEC, "exec", record) for record in new)
                 at += used
@@ -106,9 +149,3 @@ def recover_spools(folder: Path, log: EventLog) -> None:
         else:
             log.append(Kind.SESSION, "spool-damaged", path=spool.name, unread_bytes=size - at)
             spool.rename(spool.with_suffix(".damaged"))
-
-
-def _judge(records: list[Fields], denied: frozenset[str]) -> None:
-    for record in records:
-        if record["resolved"] in denied:
-            record |= {"verdict": "deny", "denied_by": "kernel"}

@@ -10,7 +10,7 @@ import pytest
 from containai.errors import PolicyError
 from containai.policy.load import MAX_FILE_BYTES, NO_CONFIG, load_user, parse_repository, parse_user
 from containai.policy.mcp import McpServer
-from containai.policy.model import Author, CredentialMode, NetworkMode
+from containai.policy.model import Author, CredentialMode, ExecRule, NetworkMode
 
 pytestmark = pytest.mark.user
 
@@ -204,3 +204,47 @@ def test_denied_programs_are_names_or_plain_paths() -> None:
     for bad in ("bin/nc", "/usr/../bin/nc", "/usr/bin/", "", "a b", "..", "/", "//x", "a\\n"):
         with pytest.raises(PolicyError, match="deny"):
             parse_user(f'[exec]\ndeny = ["{bad}"]\n'.encode(), "cfg.toml")
+
+
+def test_exec_rules_are_read() -> None:
+    text = f"""
+[[exec.rules]]
+name = "no-force"
+program = "git"
+arguments = ["push", "--force*"]
+[[exec.rules]]
+name = "miner"
+sha256 = "{"AB" * 32}"
+"""
+    for config in (parse_user(text.encode(), "cfg.toml"), parse_repository(text.encode())):
+        assert config.exec_rules == (
+            ExecRule(name="no-force", program="git", arguments=("push", "--force*")),
+            ExecRule(name="miner", sha256="ab" * 32),
+        )
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [
+        ('program = "git"\narguments = ["x"]', "name"),
+        ('name = "a b"\nsha256 = ""', "name"),
+        ('name = "a"\nprogram = "git"', "program"),
+        ('name = "a"\narguments = ["x"]', "arguments"),
+        ('name = "a"\nprogram = "git"\narguments = [""]', "arguments"),
+        ('name = "a"\nprogram = "../git"\narguments = ["x"]', "program"),
+        ('name = "a"\nsha256 = "abc"', "sha256"),
+        ('name = "a"\nsha256 = 3', "sha256"),
+        ('name = "a"\nallow = true', "allow"),
+        ("", "name"),
+    ],
+)
+def test_a_rule_that_says_nothing_or_too_much_is_refused(rule: str, key: str) -> None:
+    with pytest.raises(PolicyError, match=rf"cfg.toml: exec.rules\[0\].{key}"):
+        parse_user(f"[[exec.rules]]\n{rule}\n".encode(), "cfg.toml")
+
+
+def test_rules_need_names_of_their_own_and_are_tables() -> None:
+    same = '[[exec.rules]]\nname = "a"\nprogram = "b"\narguments = ["c"]\n' * 2
+    for text in (same, "[exec]\nrules = 3\n", '[exec]\nrules = ["a"]\n'):
+        with pytest.raises(PolicyError, match=r"cfg.toml: exec\.rules"):
+            parse_user(text.encode(), "cfg.toml")

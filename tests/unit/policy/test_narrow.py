@@ -9,7 +9,15 @@ import pytest
 
 from containai.errors import PolicyError
 from containai.policy.load import NO_CONFIG, Config
-from containai.policy.model import DEFAULT_DOMAINS, CredentialMode, ExecPolicy, Limits, LocalService, NetworkMode
+from containai.policy.model import (
+    DEFAULT_DOMAINS,
+    CredentialMode,
+    ExecPolicy,
+    ExecRule,
+    Limits,
+    LocalService,
+    NetworkMode,
+)
 from containai.policy.narrow import Flags, Narrowed, narrow
 
 pytestmark = pytest.mark.user
@@ -177,3 +185,12 @@ def test_denials_add_up_and_are_part_of_the_policy() -> None:
     assert policy.denied_programs == ("curl", "nc", "ssh")
     assert policy.exec_policy is ExecPolicy.ENFORCE
     assert narrow(Config(), Config(), Flags()).policy.exec_policy is ExecPolicy.OBSERVE
+
+
+def test_the_command_line_says_whether_rules_are_enforced() -> None:
+    rule = ExecRule(name="r", program="git", arguments=("push",))
+    ours, theirs = Config(exec_rules=(rule,)), Config(exec_rules=(replace(rule, name="s"),))
+    assert [r.name for r in narrow(ours, theirs, Flags()).policy.exec_rules] == ["r", "s"]
+    assert narrow(Config(), theirs, Flags()).policy.exec_policy is ExecPolicy.ENFORCE
+    assert narrow(ours, theirs, Flags(exec_policy=ExecPolicy.OBSERVE)).policy.exec_policy is ExecPolicy.OBSERVE
+    assert narrow(Config(), Config(), Flags(exec_policy=ExecPolicy.ENFORCE)).policy.exec_policy is ExecPolicy.ENFORCE

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from containai.audit.chain import find_break
 from containai.audit.writer import EventLog, Kind, read_events
-from containai.supervise.spool import drain, read_records, recover_spools
+from containai.supervise.spool import Denials, drain, read_records, recover_spools
 
 pytestmark = pytest.mark.user
 
@@ -36,6 +36,30 @@ def test_a_record_is_read_field_by_field() -> None:
 
 def test_what_was_looked_for_and_not_found_is_absent() -> None:
     assert [read_records(record(1, flags=flags))[0][0].get("absent") for flags in (0, 4, 6)] == [None, True, None]
+
+
+@pytest.mark.parametrize(
+    ("flags", "resolved", "enforced", "said"),
+    [
+        (6, "/bin/a", True, {}),
+        (6, "/bin/denied", True, {"denied_by": "kernel", "guard": "landlock"}),
+        (6, "/bin/denied", False, {"would_deny": "deny"}),
+        (6 | 8, "/run/x", False, {"denied_by": "kernel", "guard": "noexec"}),
+        (6 | 16 | 2 << 16, "/bin/a", True, {"denied_by": "supervisor", "rule": "second"}),
+        (6 | 2 << 16, "/bin/a", False, {"would_deny": "second"}),
+        (6 | 16 | 9 << 16, "/bin/a", True, {"denied_by": "supervisor", "rule": ""}),
+        (4 | 8, "", True, {"absent": True}),
+    ],
+)
+def test_a_record_says_who_fails_the_exec(flags: int, resolved: str, enforced: bool, said: dict[str, object]) -> None:
+    denials = Denials(files=frozenset({"/bin/denied"}), rules=("first", "second"), enforced=enforced)
+    ((event,), _) = read_records(record(1, "a", "/", resolved, flags=flags), denials)
+    wanted = {"verdict": "deny" if "denied_by" in said else "allow", **said}
+    assert {
+        key: event[key]
+        for key in event
+        if key not in ("ts", "pid", "parent", "path", "cwd", "resolved", "argv", "truncated")
+    } == wanted
 
 
 @given(st.binary(max_size=400))

@@ -1,0 +1,110 @@
+"""The rules of the policy, asked about each exec before it goes on.
+
+What they look at is what the process asked for, read from its memory, and the file that its path led to a moment ago.
+Both can change before the kernel looks itself. So a rule holds against habits, not against somebody who means to get
+round it, and its record says that the supervisor denied. Where something could not be looked at, a rule matches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Any
+
+from containai.policy.model import ExecRule
+
+DENY = 1 << 16  # native/supervise/supervise.c
+_LARGEST_HASHED = 256 * 1024 * 1024  # each exec of such a file waits for a fraction of a second
+_MAX_KNOWN = 4096
+# The only paths through /proc that mean the same from here, once the process is named.
+_OWN_FILE = re.compile(r"/proc/(?:thread-)?self/(exe|fd/[0-9]+)")
+
+_Identity = tuple[int, int, int, int, int]
+
+
+class RuleBook:
+    """The rules of one session, and the digests that it has already made."""
+
+    def __init__(self, rules: tuple[ExecRule, ...], *, enforced: bool) -> None:
+        self._rules = tuple(map(_prepare, rules))
+        self._deny = DENY if enforced else 0
+        self._digests: dict[_Identity, str] = {}
+
+    def decide(self, event: Mapping[str, Any], program: int) -> int:
+        """The number of the first rule that matches, beginning at 1, with ``DENY`` where it is enforced; else 0.
+
+        Args:
+            event: The record of the exec.
+            program: What its path led to, opened without the right to read; -1 where that could not be followed.
+        """
+        if event.get("absent"):  # a search along PATH goes on as it would
+            return 0
+        for number, rule in enumerate(self._rules, 1):
+            if self._matches(rule, event, program):
+                return number | self._deny
+        return 0
+
+    def _matches(self, rule: _Rule, event: Mapping[str, Any], program: int) -> bool:
+        if rule.places and not rule.places & {event["path"], event["resolved"]}:
+            return False
+        if rule.name and rule.name not in {os.path.basename(event["path"]), os.path.basename(event["resolved"])}:
+            return False
+        words = event["argv"][1:]
+        seen = all(any(pattern.match(word) for word in words) for pattern in rule.patterns)
+        if not seen and not event["truncated"]:
+            return False
+        return not rule.sha256 or self._digest(event, program) in (rule.sha256, None)
+
+    def _digest(self, event: Mapping[str, Any], program: int) -> str | None:
+        """The digest of the program's file; None where it cannot be had."""
+        place = f"/proc/self/fd/{program}"
+        if program < 0:
+            own = _OWN_FILE.fullmatch(event["path"])
+            if own is None:
+                return None
+            place = f"/proc/{event['pid']}/{own[1]}"
+        try:
+            if not stat.S_ISREG(os.stat(place).st_mode):  # asked first: to open a pipe would wait
+                return ""
+            with open(place, "rb", opener=_open) as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    return ""
+                if found.st_size > _LARGEST_HASHED:
+                    return None
+                known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                if known not in self._digests:
+                    if len(self._digests) >= _MAX_KNOWN:
+                        self._digests.clear()
+                    self._digests[known] = hashlib.file_digest(file, "sha256").hexdigest()
+                return self._digests[known]
+        except OSError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    places: frozenset[str]
+    name: str
+    patterns: tuple[re.Pattern[str], ...]
+    sha256: str
+
+
+def _prepare(rule: ExecRule) -> _Rule:
+    is_path = rule.program.startswith("/")
+    return _Rule(
+        # /bin is a link on most systems; where it is not, the second name is the first.
+        places=frozenset({rule.program, os.path.realpath(rule.program)}) if is_path else frozenset(),
+        name="" if is_path else rule.program,
+        patterns=tuple(re.compile(translate(pattern)) for pattern in rule.arguments),
+        sha256=rule.sha256,
+    )
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)

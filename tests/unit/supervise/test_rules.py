@@ -1,0 +1,102 @@
+"""Rules about execs: what matches, and that what cannot be looked at matches too."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containai.policy.model import ExecRule
+from containai.supervise import rules
+from containai.supervise.rules import DENY, RuleBook
+
+pytestmark = pytest.mark.user
+
+
+def event(*argv: str, path: str = "git", resolved: str = "/usr/bin/git", **more: Any) -> dict[str, Any]:
+    return {"pid": os.getpid(), "path": path, "resolved": resolved, "argv": argv, "truncated": False, **more}
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "prog").write_bytes(b"\x7fELF content")
+    fd = os.open(tmp_path / "prog", os.O_PATH)
+    yield fd
+    os.close(fd)
+
+
+FORCE = ExecRule(name="no-force", program="git", arguments=("push", "-f*"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "matches"),
+    [
+        (event("git", "push", "-f"), True),
+        (event("git", "-c", "x=y", "push", "origin", "-force"), True),
+        (event("git", "push"), False),
+        (event("git", "status", "-f"), False),
+        (event("push", "-f"), False),  # the program's own name is no argument
+        (event("g", "push", "-f", path="/tmp/link"), True),  # where the path leads counts
+        (event("g", "push", "-f", path="/tmp/git", resolved="/tmp/other"), True),  # what was asked for, too
+        (event("git", "push", "-f", path="./hit", resolved="/tmp/hit"), False),
+        (event("git", "push", "-f", path="/proc/self/root/usr/bin/git", resolved=""), True),
+        (event("git", "status", truncated=True), True),  # the words that were not read may be the ones
+        (event("ls", "x", path="ls", resolved="/usr/bin/ls", truncated=True), False),
+        (event("git", "push", "-f", absent=True), False),
+    ],
+)
+def test_program_and_arguments(asked: dict[str, Any], matches: bool) -> None:
+    assert RuleBook((FORCE,), enforced=True).decide(asked, -1) == (1 | DENY if matches else 0)
+    assert RuleBook((FORCE,), enforced=False).decide(asked, -1) == (1 if matches else 0)
+
+
+def test_an_absolute_program_matches_what_it_is_a_link_to() -> None:
+    rule = ExecRule(name="r", program="/bin/sh", arguments=("-c",))
+    book = RuleBook((rule,), enforced=True)
+    real = os.path.realpath("/bin/sh")
+    assert book.decide(event("sh", "-c", path="sh", resolved=real), -1)
+    assert book.decide(event("sh", "-c", path="/bin/sh", resolved=""), -1)
+    assert not book.decide(event("sh", "-c", path="sh", resolved="/tmp/sh"), -1)
+
+
+def test_the_first_rule_that_matches_is_named() -> None:
+    other = ExecRule(name="other", program="git", arguments=("push",))
+    assert RuleBook((FORCE, other), enforced=False).decide(event("git", "push"), -1) == 2
+
+
+def test_a_digest_is_of_the_file_and_made_anew_when_that_changed(tmp_path: Path, program: int) -> None:
+    wanted = hashlib.sha256(b"\x7fELF content").hexdigest()
+    book = RuleBook((ExecRule(name="d", sha256=wanted),), enforced=True)
+    assert book.decide(event("x"), program)
+    (tmp_path / "prog").write_bytes(b"\x7fELF other c")
+    assert not book.decide(event("x"), program)
+    (tmp_path / "prog").write_bytes(b"\x7fELF content")
+    assert book.decide(event("x"), program)
+
+
+def test_a_digest_that_cannot_be_made_counts_as_the_one(program: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = RuleBook((ExecRule(name="d", sha256="0" * 64),), enforced=True)
+    assert not book.decide(event("x"), program)
+    assert book.decide(event("x", path="/proc/self/root/usr/bin/x", resolved=""), -1)
+    monkeypatch.setattr(rules, "_LARGEST_HASHED", 3)
+    assert book.decide(event("x"), program)
+
+
+def test_a_process_that_executes_itself_again_is_looked_at(program: int) -> None:
+    mine = hashlib.sha256(Path("/proc/self/exe").read_bytes()).hexdigest()
+    again = event("x", path="/proc/self/exe", resolved="")
+    assert RuleBook((ExecRule(name="d", sha256=mine),), enforced=True).decide(again, -1)
+    assert not RuleBook((ExecRule(name="d", sha256="0" * 64),), enforced=True).decide(again, -1)
+    by_number = event("x", path=f"/proc/self/fd/{program}", resolved="")
+    assert RuleBook((ExecRule(name="d", sha256="0" * 64),), enforced=True).decide(by_number, -1) == 0
+
+
+def test_what_is_no_file_is_left_to_the_kernel_and_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    fd = os.open(tmp_path / "pipe", os.O_PATH)
+    assert RuleBook((ExecRule(name="d", sha256="0" * 64),), enforced=True).decide(event("x"), fd) == 0
+    os.close(fd)
