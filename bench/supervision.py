@@ -41,7 +41,7 @@ _DONE = '\necho "spent $(($(date +%s%N) - a))"; cd /; rm -rf "$d"'
 _TOOLZ, _PYTEST, _EXPRESS = "toolz==0.12.1", "pytest==8.3.4", "4.21.2"
 _TESTS = f"{_COPY}PYTHONPATH=$d/site python3 -m pytest -q -p no:cacheprovider site/toolz >&2 || exit 1{_DONE}"
 _NPM = f"{_COPY}npm ci --silent --offline --no-audit --no-fund --cache ./cache >&2 || exit 1{_DONE}"
-_OUTSIDE, _OURS = "outside", "**in a session**"
+_OUTSIDE, _OURS, _BUBBLEWRAP = "outside", "**in a session**", "in bubblewrap alone"
 _STRACE = ("strace", "-f", "--seccomp-bpf", "-e", "trace=execve,execveat", "-o", "/dev/null")
 _BWRAP = (
     *("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"),
@@ -83,7 +83,19 @@ def _with_cache(place: Place) -> Path:
     )
     registry = run(["npm", "config", "get", "registry"]).strip()  # the cache is filed under it
     (repository / ".npmrc").write_text(f"registry={registry}\n")
-    run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--cache", "./cache"], cwd=repository)
+    run(
+        [
+            "npm",
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--no-omit-lockfile-registry-resolved",
+            "--cache",
+            "./cache",
+        ],
+        cwd=repository,
+    )
     shutil.rmtree(repository / "node_modules")
     return _committed(repository)
 
@@ -121,7 +133,7 @@ def _workload(
 
     cases = {_OUTSIDE: case(shell, repository), _OURS: case(place.session(repository, *shell))}
     if shutil.which("bwrap"):
-        cases["in bubblewrap alone"] = case([*_BWRAP, *shell], repository)
+        cases[_BUBBLEWRAP] = case([*_BWRAP, *shell], repository)
     if shutil.which("strace"):
         cases["under `strace -f --seccomp-bpf`"] = case([*_STRACE, *shell], repository)
     try:
@@ -130,8 +142,15 @@ def _workload(
         yield f"Absent: sandlock: {reason}.\n"
     results = interleave(cases, rounds)
     base = results[_OUTSIDE]
+    confined = results.get(_BUBBLEWRAP)
     yield f"{what}:\n"
     rows = [
-        [name, spread(values, "spent", unit), f"{ratio(values, base, 'spent'):.2f}"] for name, values in results.items()
+        [
+            name,
+            spread(values, "spent", unit),
+            f"{ratio(values, base, 'spent'):.2f}",
+            f"{ratio(values, confined, 'spent'):.2f}" if confined else "",
+        ]
+        for name, values in results.items()
     ]
-    yield table(["", column, "× outside"], rows)
+    yield table(["", column, "× outside", "× bubblewrap"], rows)
