@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,37 @@ pytestmark = [pytest.mark.user, pytest.mark.needs("strace")]
 
 _CALLS = "openat,fsync,fdatasync,rename,renameat,renameat2,link,linkat"
 _SYNC = re.compile(r"f(?:data)?sync\(\d+<([^>]*)>\) += 0")
+_RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _NAME = re.compile(r'(?:rename|link)\w*\((?:AT_FDCWD[^,]*, )?"([^"]*)", (?:AT_FDCWD[^,]*, )?"([^"]*)"')
 
 
 def _steps(trace: Path) -> list[tuple[str, str]]:
     """("sync", path) and ("name", new name), in the order in which the kernel carried them out."""
     steps = []
-    for line in trace.read_text().splitlines():
+    for line in _whole(trace.read_text().splitlines()):
         if sync := _SYNC.search(line):
             steps.append(("sync", sync[1]))
         elif (name := _NAME.search(line)) and "= 0" in line:
             steps.append(("name", name[2]))
     return steps
+
+
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of strace, with a call that another process interrupted put together again where it ended."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        pid = line.partition(" ")[0]
+        if line.endswith("<unfinished ...>"):
+            begun[pid] = line.removesuffix("<unfinished ...>").rstrip()
+        elif resumed := _RESUMED.search(line):
+            yield begun.pop(pid) + resumed[1]
+        else:
+            yield line
+
+
+def test_an_interrupted_line_of_strace_is_put_together() -> None:
+    lines = ["1 fsync(3</a> <unfinished ...>", "2 fsync(4</b>) = 0", "1 <... fsync resumed>)           = 0"]
+    assert [_SYNC.search(line)[1] for line in _whole(lines)] == ["/b", "/a"]  # type: ignore[index]
 
 
 def _traced(tmp_path: Path, code: str) -> list[tuple[str, str]]:

@@ -142,6 +142,7 @@ def test_squid_dies(net: Internet, tmp_path: Path) -> None:
         with proxy.dial() as tunnel:
             tunnel.sendall(CONNECT)
             assert tunnel.recv(4096).startswith(OK)
+            proxy.wait_for(lambda: bool(net.seen))  # its own side may see the connection a little later
             net.seen.clear()
             os.kill(proxy.squid._child.pid, signal.SIGKILL)
             assert receive(tunnel, 0.1) == b""
