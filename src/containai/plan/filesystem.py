@@ -24,6 +24,7 @@ ETC_ALLOWED: tuple[str, ...] = (
     "/etc/bash.bashrc",
     "/etc/ca-certificates",
     "/etc/ca-certificates.conf",
+    "/etc/chromium.d",  # without it Debian's wrapper of Chromium ends
     "/etc/debian_version",
     "/etc/dotnet",
     "/etc/fonts",
