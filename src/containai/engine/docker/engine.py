@@ -77,6 +77,7 @@ class DockerEngine:
             shared_namespaces=frozenset({"user"}),
             read_only=frozenset({*READ_ONLY, "/sys", "/sys/fs/cgroup"}),
             writable={"/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue"},
+            must_be_read_only=frozenset(path for path in (*READ_ONLY, "/sys") if os.path.exists(path)),
             covers=frozenset(MASKED),
             must_be_covered=frozenset(path for path in MASKED if os.path.exists(path)),
             setuid_is_ignored=True,

@@ -52,7 +52,11 @@ class EmbeddedEngine:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self.expectation = Expectation(apparmor_profile=tools.apparmor_profile, engine_files=(str(SHIM_INSIDE),))
+        self.expectation = Expectation(
+            apparmor_profile=tools.apparmor_profile,
+            engine_files=(str(SHIM_INSIDE),),
+            groups=frozenset(os.getgroups() if os.geteuid() != 0 else ()),  # to leave one takes a capability
+        )
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> EmbeddedContainer:
         """Make a container with all guards on and nothing of the agent run yet."""
