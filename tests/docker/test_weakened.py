@@ -1,0 +1,296 @@
+"""Each setting that Docker is asked for, left out on the way to the daemon: who notices, and what then holds inside.
+
+The containers are made by the product's own engine. Its ``Daemon`` is the one careless part: it asks for something else
+than it is told to, so that the plan and what was rendered are right, and what exists is not. Of each container three
+things are demanded: Docker's answer differs from what was asked for, the kernel's differs from the plan (I11), and an
+agent that is started all the same (the drift check switched off) finds inside what the setting keeps away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from containai.engine.docker import engine as docker_engine
+from containai.engine.docker.engine import DockerEngine
+from containai.engine.protocol import ContainerSpec, Stdio
+from containai.engine.verify import find_drift
+from containai.errors import EngineError
+from containai.host.clock import monotonic_s
+from containai.host.docker import Daemon
+from containai.host.layout import layout_of_image, read_layout
+from containai.plan.filesystem import account_files, plan_mounts
+from containai.plan.model import WORKSPACE, Identity
+from containai.policy.model import Limits
+from containai.preflight.facts import Trials
+from containai.session.engines import ask_docker, look_at_host, make_engine
+from tests.docker.conftest import made_ready
+
+pytestmark = [pytest.mark.docker, pytest.mark.needs("docker-engine"), pytest.mark.timeout(200)]
+
+# One fact a line, as a program inside the container finds it.
+LOOK = r"""
+while read -r name value; do case $name in
+    Uid:|Groups:|CapEff:|CapBnd:|NoNewPrivs:|Seccomp:) echo "${name%:}" $value;;
+esac; done </proc/self/status
+read -r label </proc/self/attr/current; echo apparmor $label
+for n in cgroup ipc net pid uts; do echo ns.$n $(readlink /proc/self/ns/$n); done
+for f in pids.max memory.max memory.swap.max cpu.max; do echo $f $(cat /sys/fs/cgroup/$f 2>&1); done
+echo interfaces $(tail -n +3 /proc/net/dev | cut -d: -f1)
+echo core $(ulimit -Hc)
+echo devices $(ls /dev)
+while read -r _ _ _ _ target options _; do echo mount.$target ${options%%,*}; done </proc/self/mountinfo
+unshare -U true 2>/dev/null && echo unshare yes || echo unshare no
+"""
+LIMITS = replace(Limits(), cpus=0.5, memory_bytes=512 << 20, pids_max=321)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found out about one container."""
+
+    kernel: tuple[str, ...]
+    docker: tuple[str, ...]
+    inside: Mapping[str, str]
+
+
+Change = Callable[[dict[str, Any], dict[str, Any]], object]
+
+
+class Careless(Daemon):
+    """Asks for something else than it is told to."""
+
+    def __init__(self, change: Change) -> None:
+        super().__init__()
+        self._change = change
+
+    def create(self, config: Mapping[str, Any], name: str) -> str:
+        body = copy.deepcopy(dict(config))
+        self._change(body, body["HostConfig"])
+        return super().create(body, name)
+
+
+Look = Callable[[Change], Found]
+
+
+@pytest.fixture(scope="module")
+def look(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Look]:
+    """Makes a container with a change, compares it with its plan, and has it looked at from inside."""
+    tmp_path = tmp_path_factory.mktemp("weakened")
+    identity = Identity(agent_uid=1000, agent_gid=1000, proxy_uid=65534, proxy_gid=65534)
+    trials = Trials(identity)
+    asked = ask_docker("docker", "", (image,), apparmor=True)
+    facts = look_at_host(trials, tmp_path, with_proxy=False, docker=asked)
+    tools = make_engine("docker", facts)._tools  # type: ignore[attr-defined]
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    workspace.chmod(0o777)
+    layout = layout_of_image(read_layout((), ()))
+    spec = ContainerSpec(
+        label="agent",
+        session_id="0123456789ab",
+        hostname="containai",
+        command=("/bin/sh", "-c", LOOK),
+        environment={"PATH": "/usr/bin:/bin"},
+        working_directory=WORKSPACE,
+        mounts=plan_mounts(layout, workspace, (), (), 16 << 20),
+        files=account_files(1000),
+        identity=identity,
+        limits=LIMITS,
+        listeners=(),
+        supervised=False,
+        labels=(("containai.session", "0123456789ab"),),
+        image=image,
+    )
+    with made_ready():
+        yield lambda change: _look(DockerEngine(tools, Careless(change)), spec)
+
+
+def _look(engine: DockerEngine, spec: ContainerSpec) -> Found:
+    with contextlib.ExitStack() as held:
+        null = os.open(os.devnull, os.O_RDWR)
+        held.callback(os.close, null)
+        read, write = os.pipe()
+        os.fchown(write, spec.identity.agent_uid, -1)
+        try:
+            container = engine.create(spec, Stdio(stdin=null, stdout=write, stderr=null))
+        finally:
+            os.close(write)
+        held.callback(container.destroy)
+        pipe = held.enter_context(os.fdopen(read))
+        kernel = find_drift(spec, container.inspect(), engine.expectation)
+        docker = container.engine_drift()
+        container.start()
+        ended = container.wait(monotonic_s() + 60)
+        assert ended is not None
+        inside = dict(line.rstrip("\n").partition(" ")[::2] for line in pipe)
+    return Found(kernel=kernel, docker=docker, inside=inside)
+
+
+PROMISED = {
+    "Uid": "1000 1000 1000 1000",  # I1
+    "Groups": "1000",
+    "NoNewPrivs": "1",  # I2
+    "CapEff": "0000000000000000",  # I5
+    "CapBnd": "0000000000000000",
+    "Seccomp": "2",  # I3
+    "unshare": "no",
+    "apparmor": "containai-agent (enforce)",  # I4
+    "pids.max": "321",  # I6
+    "memory.max": str(512 << 20),  # I7
+    "memory.swap.max": "0",
+    "cpu.max": "50000 100000",
+    "interfaces": "lo",  # I8
+    "mount./": "ro",
+    "mount./proc/sys": "ro",
+    "core": "0",
+}
+
+
+def test_as_it_is_asked_for_nothing_differs_and_everything_holds(look: Look) -> None:
+    found = look(lambda _body, _host: None)
+    assert (found.kernel, found.docker) == ((), ())
+    assert {name: found.inside.get(name) for name in PROMISED} == PROMISED
+    assert "mount./proc/kcore" in found.inside
+    assert "vda" not in found.inside["devices"].split()
+    for name in ("cgroup", "ipc", "net", "pid", "uts"):
+        assert found.inside[f"ns.{name}"] != os.readlink(f"/proc/self/ns/{name}")
+
+
+def _bind(source: str, target: str, *, read_only: bool = True) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+
+
+def _ns(name: str) -> str:
+    return os.readlink(f"/proc/self/ns/{name}")
+
+
+VDA = [{"PathOnHost": "/dev/vda", "PathInContainer": "/dev/vda", "CgroupPermissions": "rwm"}]
+ALLOWING = '"defaultAction":"SCMP_ACT_ALLOW"'
+
+# What is left out; Docker's word for it; the kernel's; what an agent finds inside, by name: a value, or a test of it.
+CASES: dict[str, tuple[Change, str, str, str, Callable[[str | None], bool]]] = {
+    "root user": (lambda b, _: b.update(User="0:0"), "User", "user ids", "Uid", lambda v: v == "0 0 0 0"),
+    "a further group": (
+        lambda _, h: h.update(GroupAdd=["0"]), "GroupAdd", "groups are held: 0", "Groups", lambda v: "0" in str(v).split()
+    ),
+    "capabilities": (
+        lambda _, h: h.update(CapDrop=[]), "CapDrop", "capabilities", "CapBnd", lambda v: int(str(v), 16) != 0
+    ),
+    "a capability": (
+        lambda _, h: h.update(CapAdd=["SYS_ADMIN"]), "CapAdd", "capabilities", "CapBnd", lambda v: int(str(v), 16) == 1 << 21
+    ),
+    "privileged": (
+        lambda _, h: h.update(Privileged=True), "Privileged", "devices in /dev", "devices", lambda v: "vda" in str(v).split()
+    ),
+    "a device": (
+        lambda _, h: h.update(Devices=VDA), "Devices", "devices in /dev", "devices", lambda v: "vda" in str(v).split()
+    ),
+    "AppArmor": (
+        lambda _, h: h["SecurityOpt"].__setitem__(1, "apparmor=unconfined"),
+        "AppArmor profile", "AppArmor confinement", "apparmor", lambda v: v == "unconfined",
+    ),
+    "our AppArmor profile": (
+        lambda _, h: h["SecurityOpt"].__setitem__(1, "apparmor=docker-default"),
+        "AppArmor profile", "AppArmor confinement", "apparmor", lambda v: v == "docker-default (enforce)",
+    ),
+    "read-only root": (
+        lambda _, h: h.update(ReadonlyRootfs=False), "ReadonlyRootfs", "/ is writable", "mount./", lambda v: v == "rw"
+    ),
+    "masked paths": (
+        lambda _, h: h.update(MaskedPaths=[]), "MaskedPaths", "/proc/kcore is not covered", "mount./proc/kcore",
+        lambda v: v is None,
+    ),
+    "read-only paths": (
+        lambda _, h: h.update(ReadonlyPaths=[]), "ReadonlyPaths", "/proc/sys is not mounted read-only",
+        "mount./proc/sys", lambda v: v is None,
+    ),
+    "processes": (lambda _, h: h.update(PidsLimit=0), "PidsLimit", "pids.max", "pids.max", lambda v: v == "max"),
+    "memory": (
+        lambda _, h: h.update(Memory=0, MemorySwap=0), "Memory", "memory limit", "memory.max", lambda v: v == "max"
+    ),
+    "swap": (lambda _, h: h.update(MemorySwap=-1), "MemorySwap", "swap", "memory.swap.max", lambda v: v == "max"),
+    "processor": (
+        lambda _, h: h.update(CpuQuota=0), "CpuQuota", "CPU limit", "cpu.max", lambda v: str(v).startswith("max")
+    ),
+    "process ids": (
+        lambda _, h: h.update(PidMode="host"), "PidMode", "the host: pid", "ns.pid", lambda v: v == _ns("pid")
+    ),
+    "shared memory": (
+        lambda _, h: h.update(IpcMode="host"), "IpcMode", "the host: ipc", "ns.ipc", lambda v: v == _ns("ipc")
+    ),
+    "host name": (
+        lambda b, h: (b.update(Hostname=""), h.update(UTSMode="host")), "UTSMode", "the host: uts", "ns.uts",
+        lambda v: v == _ns("uts"),
+    ),
+    "place in the cgroup tree": (
+        lambda _, h: h.update(CgroupnsMode="host"), "CgroupnsMode", "the host: cgroup", "ns.cgroup",
+        lambda v: v == _ns("cgroup"),
+    ),
+    "network": (
+        lambda b, h: (b.update(Hostname=""), b.update(NetworkDisabled=False), h.update(NetworkMode="host")),
+        "NetworkMode", "network interfaces", "ns.net", lambda v: v == _ns("net"),
+    ),
+    "a network": (
+        lambda b, h: (b.update(NetworkDisabled=False), h.update(NetworkMode="bridge")),
+        "bridge", "network interfaces", "interfaces", lambda v: "eth0" in str(v).split(),
+    ),
+    "a mount": (
+        lambda _, h: h["Mounts"].append(_bind("/etc", "/srv")), "bound /etc to /srv", "/srv is mounted", "mount./srv",
+        lambda v: v == "ro",
+    ),
+    "the engine's socket": (
+        lambda _, h: h["Mounts"].append(_bind("/run/docker.sock", "/run/docker.sock", read_only=False)),
+        "bound /run/docker.sock", "/run/docker.sock is mounted", "mount./run/docker.sock", lambda v: v == "rw",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("left_out", CASES)
+def test_what_is_left_out_is_found_by_docker_and_by_the_kernel_and_would_be_missed(look: Look, left_out: str) -> None:
+    change, docker, kernel, name, shows = CASES[left_out]
+    found = look(change)
+    assert any(docker in line for line in found.docker), found.docker
+    assert any(kernel in line for line in found.kernel), found.kernel
+    assert shows(found.inside.get(name)), (name, found.inside)
+    assert name not in PROMISED or found.inside[name] != PROMISED[name]
+
+
+def _profile_that_allows(_body: dict[str, Any], host: dict[str, Any]) -> None:
+    host["SecurityOpt"][2] = host["SecurityOpt"][2].replace('"defaultAction":"SCMP_ACT_ERRNO"', ALLOWING)
+    assert ALLOWING in host["SecurityOpt"][2]
+
+
+# What the first process puts on itself as well: Docker's answer tells, and inside nothing is lost.
+TWICE: dict[str, tuple[Change, str]] = {
+    "no-new-privileges": (lambda _, host: host["SecurityOpt"].__setitem__(0, "no-new-privileges:false"), "SecurityOpt"),
+    "Docker's seccomp filter": (_profile_that_allows, "SecurityOpt"),
+    "core dumps": (lambda _, host: host.update(Ulimits=[]), "Ulimits"),
+}
+
+
+@pytest.mark.parametrize("left_out", TWICE)
+def test_what_the_first_process_does_too_is_found_by_docker_and_holds_all_the_same(look: Look, left_out: str) -> None:
+    change, said = TWICE[left_out]
+    found = look(change)
+    assert any(said in line for line in found.docker), found.docker
+    assert {name: found.inside.get(name) for name in PROMISED} == PROMISED
+
+
+def test_without_docker_s_filter_no_container_comes_about(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its listener is what the launcher waits for."""
+    monkeypatch.setattr(docker_engine, "_CREATE_TIMEOUT_S", 5.0)
+    with pytest.raises(EngineError, match="did not ask for entry"):
+        look(lambda _, host: host["SecurityOpt"].__setitem__(2, "seccomp=unconfined"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    assert not Daemon().find("containai.session=0123456789ab")
