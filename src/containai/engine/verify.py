@@ -18,10 +18,15 @@ _MUST_BE_READ_ONLY = frozenset({MountKind.READ_ONLY, MountKind.DATA, MountKind.M
 
 def find_drift(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> tuple[str, ...]:
     """Every difference, in words; empty when the container is the planned one."""
-    return (*_process(spec, actual, expected), *_mounts(spec, actual, expected), *_limits(spec, actual))
+    return (
+        *_identity(spec, actual, expected),
+        *_process(actual, expected),
+        *_mounts(spec, actual, expected),
+        *_limits(spec, actual),
+    )
 
 
-def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
+def _identity(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
     identity = spec.identity
     drift = []
     if set(actual.uid) != {identity.agent_uid} or identity.agent_uid == 0:
@@ -33,6 +38,11 @@ def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation
         drift.append(f"further groups are held: {', '.join(map(str, sorted(groups)))}")
     if any(actual.capabilities):
         drift.append(f"Linux capabilities are held: {actual.capabilities}")
+    return drift
+
+
+def _process(actual: EffectiveConfig, expected: Expectation) -> list[str]:
+    drift = []
     if not actual.no_new_privs:
         drift.append("no_new_privs is not set")
     if actual.seccomp_mode != SECCOMP_FILTER_MODE or actual.seccomp_filters < 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
 _BUILD_TIMEOUT_S = 1800
 _NAME_TAKEN, _GONE = 409, 404
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Daemon:
@@ -95,6 +97,7 @@ class Daemon:
         Raises:
             EngineError: ``image.build``: a step failed.
         """
+        printed = _Printed()
         with _told("the image could not be built"):
             lines = self._client.build(
                 fileobj=io.BytesIO(context),
@@ -109,15 +112,8 @@ class Daemon:
             )
             for line in lines:
                 if "error" in line:
-                    raise EngineError(
-                        f"{tag} could not be built",
-                        code="image.build",
-                        details=str(line["error"]),
-                        remedy=["df -h: is there room?", "docker builder prune"],
-                    )
-                yield from (
-                    text for text in str(line.get("stream", line.get("status", ""))).splitlines() if text.strip()
-                )
+                    raise EngineError(f"{tag} could not be built", code="image.build", details=str(line["error"]))
+                yield from printed.lines(str(line.get("stream", "")) or f"{line.get('status', '')}\n")
 
     def import_archive(self, archive: Path, reference: str) -> str:
         """Make an image of a root file system; its name."""
@@ -137,6 +133,18 @@ class Daemon:
             client.trust_env = False  # no proxy stands between us and a socket
             self._local.client = client
         return client
+
+
+class _Printed:
+    """What the programs of a build print, which the daemon hands on in pieces, and in colours."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+
+    def lines(self, piece: str) -> Iterator[str]:
+        """The lines that end in this piece."""
+        *whole, self._begun = (self._begun + _COLOUR.sub("", piece)).split("\n")
+        yield from (text.rstrip("\r") for text in whole if text.strip())
 
 
 @contextlib.contextmanager
