@@ -31,7 +31,7 @@ class SmallDaemon:
         self.data, self.socket = folder / "data", folder / "docker.sock"
         self.data.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", self.data], check=True, timeout=20)
-        words = ["--data-root", self.data, "--exec-root", folder / "run", "--pidfile", folder / "pid"]
+        words: list[str | Path] = ["--data-root", self.data, "--exec-root", folder / "run", "--pidfile", folder / "pid"]
         words += ["--host", f"unix://{self.socket}", "--bridge=none", "--iptables=false", "--log-level=error"]
         self._log = (folder / "log").open("wb")
         self._child = subprocess.Popen(
