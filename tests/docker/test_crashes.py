@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,128 +11,73 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import docker
+from containai.session.engines import remove_docker_leftovers
+from tests.docker.bare import MOMENTS, SESSION
+from tests.docker.conftest import docker, made_ready
 from tests.support.product import Product
 
 pytestmark = [pytest.mark.docker, pytest.mark.needs("docker-engine"), pytest.mark.timeout(600)]
 
+ROOT = Path(__file__).resolve().parents[2]
 NET = ("--network-proxy", "none")
 LONG = 300
-OURS = ("--filter", "label=containai.session")
-
-# The product, which kills itself when it makes the container of a part (agent, prepare, finish) and comes to a moment.
-_KILLED = """
-import os, signal, sys, threading
-from containai.engine.docker import engine
-from containai.engine.docker.container import DockerContainer
-from containai.engine.docker.door import Door
-from containai.host.docker import Daemon
-part, moment = sys.argv.pop(1), sys.argv.pop(1)
-here = threading.local()
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def at(owner, name, *, before=False, during=0):
-    inner = getattr(owner, name)
-    def wrapped(*args, **kwargs):
-        mine = getattr(here, "part", "") == part
-        if mine and during:
-            threading.Timer(during, die).start()
-        if mine and before:
-            die()
-        result = inner(*args, **kwargs)
-        if mine and not before:
-            die()
-        return result
-    setattr(owner, name, wrapped)
-
-make = engine.DockerEngine.make
-def making(self, spec, *rest):
-    here.part = spec.label
-    try:
-        return make(self, spec, *rest)
-    finally:
-        here.part = ""
-engine.DockerEngine.make = making
-
-start = DockerContainer.start
-def starting(self):
-    start(self)
-    if moment == "released" and self._asked["Labels"]["containai.type"] == part:
-        die()
-DockerContainer.start = starting
-
-{
-    "staged": lambda: at(engine, "render_docker", before=True),
-    "creating": lambda: at(Daemon, "create", during=0.1),
-    "created": lambda: at(Daemon, "create"),
-    "starting": lambda: at(Daemon, "start", during=0.4),
-    "started": lambda: at(Daemon, "start"),
-    "at the door": lambda: at(Door, "first"),
-    "let in": lambda: at(engine, "let_continue"),
-    "joined": lambda: at(engine.DockerEngine, "_hand_specification", before=True),
-    "specified": lambda: at(engine.DockerEngine, "_hand_specification"),
-    "reported": lambda: at(engine, "receive_report"),
-    "released": lambda: None,
-}[moment]()
-from containai.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-MOMENTS = (
-    *(("agent", moment) for moment in ("staged", "creating", "created", "starting", "started", "at the door")),
-    *(("agent", moment) for moment in ("let in", "joined", "specified", "reported", "released")),
-    ("prepare", "created"),
-    ("finish", "created"),
-)
 
 
 def states() -> list[str]:
     """Of every container of ours that the daemon knows."""
-    return docker("ps", "-a", *OURS, "--format", "{{.State}}").stdout.decode().split()
+    shown = docker("ps", "-a", "--filter", "label=containai.session", "--format", "{{.State}}")
+    return shown.stdout.decode().split()
 
 
-def killed(product: Product, part: str, moment: str, branch: str) -> list[str]:
-    """A session whose launcher is killed then; the states of the containers that stay."""
-    words = ("run", "--engine", "docker", *NET, "-b", branch, "--", "sh", "-c", "echo ran > ran; sleep 1")
+def staged() -> list[Path]:
+    """What launchers have left in memory."""
+    return list(Path("/dev/shm").glob("containai-docker-*"))
+
+
+def killed(cwd: Path, environment: dict[str, str], *words: str) -> list[str]:
+    """A launcher that dies at a moment; the states of the containers that stay: none of them runs."""
     done = subprocess.run(
-        [sys.executable, "-c", _KILLED, part, moment, *words],
-        cwd=product.repository, env=product.environment, capture_output=True, timeout=LONG, check=False,
+        [sys.executable, "-m", "tests.docker.bare", *words],
+        cwd=cwd, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=LONG, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     deadline = time.monotonic() + 60
     while set(states()) - {"created"}:
-        assert time.monotonic() < deadline, (part, moment, states())
+        assert time.monotonic() < deadline, (words, states())
         time.sleep(0.2)
     return states()
 
 
-def test_no_moment_leaves_anything(product: Product) -> None:
-    left: dict[tuple[str, str], int] = {}
-    before = 0
-    for number, (part, moment) in enumerate(MOMENTS):
-        found = len(killed(product, part, moment, f"b{number}"))
-        left[part, moment], before = found - before, found
-        ran = [path for path in product.sessions.glob("*/workspace/ran") if path.exists()]
-        # Before its release not one instruction of the agent's has happened.
-        assert bool(ran) <= ((part, moment) in {("agent", "released"), ("finish", "created")}) or len(ran) <= 1
-    print(left)
-    # Docker removes by itself what it has begun to start. What was never started waits for recover.
-    assert left["agent", "created"] >= 1
-    assert left["finish", "created"] == 1
-    assert list(Path("/dev/shm").glob("containai-docker-*"))
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_launcher_is_killed_while_a_container_is_made(image: str, tmp_path: Path, moment: str) -> None:
+    """Docker removes by itself what it has begun to start. What was never started waits for who cleans up."""
+    tmp_path.chmod(0o777)
+    with made_ready():
+        left = killed(ROOT, dict(os.environ), moment, "agent", "container", image, str(tmp_path))
+        assert len(left) == (moment == "created") or moment in ("creating", "starting")
+        assert bool(staged())
+        assert not (tmp_path / "ran").exists()  # that exec waited for a supervisor, who was dead
+        remove_docker_leftovers(SESSION)
+        assert states() == []
+        assert staged() == []
 
-    recovered = product.command("recover", "--json", timeout_s=LONG)
+
+def test_recover_removes_what_killed_launchers_left_and_the_next_session_works(product: Product) -> None:
+    session = ("containai", "run", "--engine", "docker", *NET, "-b")
+    script = ("--", "sh", "-c", "echo ran > ran")
+    for part in ("agent", "finish"):
+        killed(product.repository, product.environment, "created", part, *session, part, *script)
+    assert states().count("created") >= 2
+    assert staged()
+
+    recovered = product.command("recover", timeout_s=LONG)
     assert recovered.status == 0, recovered.stderr
     assert states() == []
-    assert not list(Path("/dev/shm").glob("containai-docker-*"))
+    assert staged() == []
     assert not list(product.sessions.glob("*/workspace"))
-    finished = f"shell/b{MOMENTS.index(('finish', 'created'))}"
-    released = f"shell/b{MOMENTS.index(('agent', 'released'))}"
-    assert product.git("show", f"{finished}:ran") == "ran"
-    assert {"main", finished} <= set(product.branches()) <= {"main", finished, released}
-    assert json.loads(product.command("list", "--json", timeout_s=LONG).stdout) is not None
+    assert product.branches() == ["main", "shell/finish"]  # nothing had happened in the other
+    assert product.git("show", "shell/finish:ran") == "ran"
 
-    ran_again = product.run("echo next > next", *NET, "--engine", "docker", timeout_s=LONG)
-    assert ran_again.status == 0, ran_again.stderr
-    assert product.git("show", f"{ran_again.result['branch']}:next") == "next"
+    ran = product.run("echo next > next", *NET, "--engine", "docker", timeout_s=LONG)
+    assert ran.status == 0, ran.stderr
+    assert product.git("show", f"{ran.result['branch']}:next") == "next"

@@ -24,12 +24,8 @@ from containai.engine.verify import find_drift
 from containai.errors import EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
-from containai.host.layout import layout_of_image, read_layout
-from containai.plan.filesystem import account_files, plan_mounts
-from containai.plan.model import WORKSPACE, Identity
 from containai.policy.model import Limits
-from containai.preflight.facts import Trials
-from containai.session.engines import ask_docker, look_at_host, make_engine
+from tests.docker.bare import SESSION, bare_spec, bare_tools
 from tests.docker.conftest import made_ready
 
 pytestmark = [pytest.mark.docker, pytest.mark.needs("docker-engine"), pytest.mark.timeout(200)]
@@ -88,31 +84,9 @@ Look = Callable[[Change], Found]
 def look(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Look]:
     """Makes a container with a change, compares it with its plan, and has it looked at from inside."""
     tmp_path = tmp_path_factory.mktemp("weakened")
-    identity = Identity(agent_uid=1000, agent_gid=1000, proxy_uid=65534, proxy_gid=65534)
-    trials = Trials(identity)
-    asked = ask_docker("docker", "", (image,), apparmor=True)
-    facts = look_at_host(trials, tmp_path, with_proxy=False, docker=asked)
-    tools = make_engine("docker", facts)._tools  # type: ignore[attr-defined]
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    workspace.chmod(0o777)
-    layout = layout_of_image(read_layout((), ()))
-    spec = ContainerSpec(
-        label="agent",
-        session_id="0123456789ab",
-        hostname="containai",
-        command=("/bin/sh", "-c", LOOK),
-        environment={"PATH": "/usr/bin:/bin"},
-        working_directory=WORKSPACE,
-        mounts=plan_mounts(layout, workspace, (), (), 16 << 20),
-        files=account_files(1000),
-        identity=identity,
-        limits=LIMITS,
-        listeners=(),
-        supervised=False,
-        labels=(("containai.session", "0123456789ab"),),
-        image=image,
-    )
+    tmp_path.chmod(0o777)
+    spec = bare_spec(image, tmp_path, LOOK, LIMITS, supervised=False)
+    tools = bare_tools()
     with made_ready():
         yield lambda change: _look(DockerEngine(tools, Careless(change)), spec)
 
@@ -314,4 +288,4 @@ def test_without_dockers_filter_no_container_comes_about(
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     yield
-    assert not Daemon().find("containai.session=0123456789ab")
+    assert not Daemon().find(f"containai.session={SESSION}")
