@@ -148,15 +148,19 @@ def _ns(name: str) -> str:
     return os.readlink(f"/proc/self/ns/{name}")
 
 
+def _root(body: dict[str, Any], host: dict[str, Any]) -> None:
+    """By himself he could not open the control socket, which is the agent's, and no container would come about."""
+    body["User"] = "0:0"
+    host["CapAdd"] = ["DAC_OVERRIDE"]
+    host["SecurityOpt"][1] = "apparmor=unconfined"
+
+
 VDA = [{"PathOnHost": "/dev/vda", "PathInContainer": "/dev/vda", "CgroupPermissions": "rwm"}]
 ALLOWING = '"defaultAction":"SCMP_ACT_ALLOW"'
 
 # What is left out; Docker's word for it; the kernel's; what an agent finds inside, by name: a value, or a test of it.
 CASES: dict[str, tuple[Change, str, str, str, Callable[[str | None], bool]]] = {
-    "root user": (  # without the capability he cannot open the control socket, and nothing comes about
-        lambda b, h: (b.update(User="0:0"), h.update(CapAdd=["DAC_OVERRIDE"])), "User", "user ids", "Uid",
-        lambda v: v == "0 0 0 0",
-    ),
+    "root user": (_root, "User", "user ids", "Uid", lambda v: v == "0 0 0 0"),
     "a further group": (
         lambda _, h: h.update(GroupAdd=["0"]), "GroupAdd", "groups are held: 0", "Groups", lambda v: "0" in str(v).split()
     ),
