@@ -14,6 +14,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from containai.errors import ContainaiError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
@@ -26,7 +30,7 @@ class RaisedError:
     """One error that the code raises, as far as its source tells."""
 
     code: str
-    exit_status: int
+    exit_status: str
     summary: str
     remedy: str
 
@@ -45,7 +49,7 @@ def error_table() -> str:
     for error in sorted(set(raised_errors())):
         if error.code.startswith("<"):
             continue  # a helper that passes a code on
-        cells = (f"`{error.code}`", str(error.exit_status), error.summary, error.remedy)
+        cells = (f"`{error.code}`", error.exit_status, error.summary, error.remedy)
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -76,6 +80,8 @@ def _option_line(action: argparse.Action, command: argparse.ArgumentParser) -> s
         names = f"`{shown}`"
     elif action.nargs == 0:
         names = ", ".join(f"`{option}`" for option in action.option_strings)
+    elif action.nargs == "?":
+        names = ", ".join(f"`{option} [{shown}]`" for option in action.option_strings)
     else:
         names = ", ".join(f"`{option} {shown}`" for option in action.option_strings)
     text = (action.help or "") % {"prog": command.prog, "default": action.default}
@@ -101,10 +107,14 @@ def raised_errors() -> Iterator[RaisedError]:
             given = {keyword.arg: keyword.value for keyword in node.keywords}
             yield RaisedError(
                 code=_text(given["code"]) if "code" in given else kind.default_code,
-                exit_status=kind.exit_status,
+                exit_status=_status(kind),
                 summary=_text(node.args[0]),
                 remedy=_text(given["remedy"]) if "remedy" in given else "",
             )
+
+
+def _status(kind: type[ContainaiError]) -> str:
+    return " or ".join(map(str, getattr(kind, "exit_statuses", (kind.exit_status,))))
 
 
 def _text(node: ast.expr) -> str:
@@ -118,6 +128,8 @@ def _text(node: ast.expr) -> str:
             return f"<{ast.unparse(value).rsplit('.', 1)[-1].strip('()')}>"
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return "; ".join(_text(item) for item in items)
+        case ast.IfExp(body=body, orelse=orelse):
+            return "; or: ".join(filter(None, (_text(body), _text(orelse))))
         case ast.BinOp(left=left, right=right):
             return f"{_text(left)}{_text(right)}"
         case ast.Starred(value=value):
