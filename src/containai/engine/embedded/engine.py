@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
 from containai.engine.embedded.denied import deny_programs
 from containai.engine.embedded.reach import Staging, plan_staging
+from containai.engine.embedded.shared_user import bound_inotify, half_of_the_users
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
 from containai.engine.spec_format import encode_spec
@@ -69,7 +70,7 @@ class EmbeddedEngine:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             monitor = self._launch(spec, stdio, theirs, cgroup)
             undo.callback(end_monitor, monitor)
-            return PendingEmbedded(spec, stdio, monitor, ours, cgroup, undo.pop_all())
+            return PendingEmbedded(spec, stdio, monitor, ours, cgroup, undo.pop_all(), shim=self._tools.shim)
 
     def _launch(
         self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, cgroup: cgroups.Cgroup | None
@@ -128,6 +129,7 @@ class EmbeddedEngine:
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
+            rlimits=() if os.geteuid() == 0 else half_of_the_users(),
             landlock=deny_programs(
                 render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
                 frozenset(spec.denied),
@@ -150,10 +152,12 @@ class PendingEmbedded:
         control: socket.socket,
         cgroup: cgroups.Cgroup | None,
         undo: contextlib.ExitStack,
+        *,
+        shim: Path,
     ) -> None:
         self._spec, self._stdio = spec, stdio
         self._monitor, self._control, self._cgroup = monitor, control, cgroup
-        self._undo = undo
+        self._undo, self._shim = undo, shim
 
     def complete(self) -> EmbeddedContainer:
         """Wait for the first process's report.
@@ -167,6 +171,8 @@ class PendingEmbedded:
                 said = b"" if self._monitor.stderr is None else self._monitor.stderr.read()  # to the monitor's end
                 details = report.problem or said.decode(errors="replace").strip()
                 raise EngineError("the container could not be created", code="engine.create", details=details)
+            if os.geteuid() != 0:
+                bound_inotify(self._shim, report.pid)
             container = EmbeddedContainer(
                 self._spec, self._stdio, self._control, report, monitor=self._monitor, cgroup=self._cgroup
             )
