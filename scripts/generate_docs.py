@@ -59,10 +59,12 @@ def docker_comparison() -> str:
             answer = errno.errorcode[rule.decision.errno]
             lines.append(f"| {_code(names)} | {answer} | {rule.comment} |")
     lines.append(f"| {_code(sorted(always - named))} | {errno.errorcode[PROFILE.default.errno]} | Default deny. |")
-    partly = sorted({n for r in PROFILE.rules if r.conditions for n in r.names if n in allowed & {*always, *conditional}})
-    narrower = [name for name in partly if name not in ("clone", "personality")]  # the unit tests compare those
+    partly = {name for rule in PROFILE.rules if rule.conditions for name in rule.names}
+    narrower = sorted(
+        partly & allowed & {*always, *conditional} - {"clone", "personality"}
+    )  # they are compared by tests
     lines.append(f"| {_code(narrower)} | for some arguments | Devices, the terminal, families: [the rules](#rules). |")
-    lines.append("| every call of i386 and of x32 | the process ends | They would be a second list of calls to check. |")
+    lines.append("| all of i386 and of x32 | the process ends | They would be a second list of calls to check. |")
     looser = sorted(allowed - always - set(conditional))
     return "\n".join(lines) + f"\n\nAllowed here and refused there: {_code(looser) or 'none'}.\n"
 
