@@ -6,6 +6,7 @@
     2. descriptors: the shim itself, the specification, staged files, a control socket
     3. bubblewrap as the session's user, tied to the launcher's life
     4. the first process reports, all guards on, and hands over its descriptors
+    5. as an ordinary user: what the kernel counts by user is limited for the container
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class PendingEmbedded:
                 said = b"" if self._monitor.stderr is None else self._monitor.stderr.read()  # to the monitor's end
                 details = report.problem or said.decode(errors="replace").strip()
                 raise EngineError("the container could not be created", code="engine.create", details=details)
-            if os.geteuid() != 0:
+            if os.geteuid() != 0:  # 5
                 bound_inotify(self._shim, report.pid)
             container = EmbeddedContainer(
                 self._spec, self._stdio, self._control, report, monitor=self._monitor, cgroup=self._cgroup
