@@ -83,6 +83,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "cgroup-v2": lambda: "pids" in _read(str(CGROUP / "cgroup.controllers")),
     "containai-claude-image": lambda: _runs("docker", "image", "inspect", "containai-claude:latest"),
     "docker-before-25": lambda: _docker_version() not in (0, *range(25, 100)),
+    "docker-bench-security": lambda: shutil.which("docker-bench-security.sh") is not None,
     "docker": lambda: _runs("docker", "info"),
     "docker-engine": lambda: _apparmor() and os.geteuid() == 0 and _runs("docker", "info"),
     "i386": _i386,
