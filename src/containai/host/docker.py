@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 from containai.errors import EngineError
 
 SOCKET = "/var/run/docker.sock"
+PODMAN_SOCKET = "/run/podman/podman.sock"  # Source: Podman's podman.socket, root's
+DOCKER, PODMAN = "Docker", "Podman"
 API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
 _BUILD_TIMEOUT_S = 1800
@@ -23,17 +26,24 @@ _NAME_TAKEN, _GONE = 409, 404
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class Daemon:
-    """A connection to the local daemon; safe from several threads."""
+def find_socket() -> str:
+    """Where this machine's daemon is asked: at Docker's socket, or at Podman's where only that leads anywhere."""
+    return PODMAN_SOCKET if not os.path.exists(SOCKET) and os.path.exists(PODMAN_SOCKET) else SOCKET
 
-    def __init__(self, socket_path: str = SOCKET) -> None:
-        self._socket_path = socket_path
+
+class Daemon:
+    """A connection to the local daemon, Docker's or Podman's; safe from several threads."""
+
+    def __init__(self, socket_path: str = "") -> None:
+        self._socket_path = socket_path or find_socket()
         self._local = threading.local()
 
-    def version(self) -> str:
-        """The daemon's version, in a form of the question that every version answers."""
+    def about(self) -> tuple[str, str]:
+        """Docker or Podman, and its version, in a form of the question that every version answers."""
         with _told("the daemon does not answer"):
-            return str(self._client.version(api_version=False)["Version"])
+            said = self._client.version(api_version=False)
+            components = {str(each.get("Name")) for each in said.get("Components") or ()}
+            return (PODMAN if "Podman Engine" in components else DOCKER), str(said["Version"])
 
     def info(self) -> dict[str, Any]:
         """``GET /info``."""
