@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from containai.provenance import verify
 from containai.selftest import judge
 from containai.selftest.catalogue import load_catalogue
 from tests.support.attacked import attacked, broken, build_unguarded, ground_of
+from tests.support.features import has
 from tests.support.internet import PUBLIC_V4, Internet, internet
 from tests.support.product import Product
 from tests.support.proofs import BY_THE_JUDGE, EXCEPTIONS, OPEN_NETWORK, RUNS, proven, unproven
+from tests.support.weak_machine import BARE as BARE_CONTAINER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +74,16 @@ def test_no_variable_and_no_option_takes_a_protection_away() -> None:
         parser.parse_args(["selftest", "--help"])
     options = set(re.findall(r"--[a-z-]+", told.getvalue()))
     assert options == {"--help", "--engine", "--json", "--verbose", "--list"}
+
+
+@pytest.mark.skipif(has("throw-away-machine"), reason="this machine is one")
+def test_without_a_container_nothing_runs_on_a_machine_that_is_kept(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    ran = subprocess.run(
+        [BARE_CONTAINER, "--args", "0", "--", "touch", made], capture_output=True, timeout=20, check=False
+    )
+    assert b"not one to throw away" in ran.stderr
+    assert not made.exists()
 
 
 @pytest.fixture

@@ -27,9 +27,8 @@ LATER = ("limits", "ending")  # themes that have a session of their own
 
 def ground_of(product: Product, pieces: Collection[str], more: Mapping[str, str] | None = None) -> Ground:
     """The self-test's ground: a launcher without these protections."""
-    weak = (sys.executable, "-c", WEAKENED, "+".join(pieces))
     return Ground(
-        launcher=weak if pieces else (sys.executable, "-m", "containai"),
+        launcher=(sys.executable, "-c", WEAKENED, "+".join(pieces)),
         variables={**product.environment, "PYTHONPATH": os.fspath(ROOT), **(more or {})},
         home=product.home,
         state_dir=product.home / "state/containai",

@@ -20,7 +20,7 @@ from tests.support.weakening import WEAKENINGS, replace_everywhere, weakening
 def main() -> None:
     """Take the protections away that are named first, then run the product."""
     few_files()
-    for piece in sys.argv.pop(1).split("+"):
+    for piece in filter(None, sys.argv.pop(1).split("+")):
         WEAKENINGS[piece]()
     from containai.cli.main import main as containai
 
