@@ -27,7 +27,7 @@ _X86_64 = {
     "open_tree": 428, "perf_event_open": 298, "personality": 135, "pidfd_getfd": 438, "pidfd_open": 434,
     "pivot_root": 155, "process_vm_readv": 310, "process_vm_writev": 311, "ptrace": 101, "quotactl": 179,
     "reboot": 169, "request_key": 249, "seccomp": 317, "sethostname": 170, "setns": 308, "settimeofday": 164,
-    "swapon": 167, "syslog": 103, "umount2": 166, "unshare": 272, "userfaultfd": 323, "vhangup": 153,
+    "swapoff": 168, "swapon": 167, "syslog": 103, "umount2": 166, "unshare": 272, "userfaultfd": 323, "vhangup": 153,
 }  # fmt: skip
 
 
