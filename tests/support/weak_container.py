@@ -180,6 +180,12 @@ def few_files() -> None:
 
 
 @weakening
+def fewer_open_files() -> None:
+    """Not weaker: a limit below the one of the machine that runs the tests, so that it shows."""
+    _change_rendered(lambda spec: replace(spec, limits=replace(spec.limits, open_files=5000)))
+
+
+@weakening
 def no_limits() -> None:
     """More of everything than the self-test tries to take."""
     from containai.policy.model import Limits
