@@ -45,7 +45,7 @@ def served(
             except OSError:
                 pass
 
-    relay = Relay(listener.fileno(), connect, lambda *event: ended.append(event))
+    relay = Relay(listener.fileno(), connect, lambda *event: ended.append(event), threading.BoundedSemaphore(500))
     try:
         yield lambda: socket.create_connection(listener.getsockname(), timeout=10), ended, relay
     finally:
@@ -130,7 +130,7 @@ def test_a_refused_connection_is_closed_and_said() -> None:
 
     ended: list[tuple[int, int, str]] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay = Relay(listener.fileno(), refuse, lambda *event: ended.append(event))
+        relay = Relay(listener.fileno(), refuse, lambda *event: ended.append(event), threading.BoundedSemaphore(500))
         with socket.create_connection(listener.getsockname(), timeout=5) as agent:
             assert agent.recv(10) == b""
         relay.stop()
