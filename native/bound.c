@@ -1,23 +1,53 @@
-/* bound: limit what a container can take of what the kernel counts by user, for a session that runs as its launcher's.
+/* bound: limit what a container can take of what the kernel counts for more than that container.
  *
- *   bound PID NAME=VALUE...
+ *   bound PID TERMINALS [NAME=VALUE]...
  *
- * Each NAME is a file of /proc/sys/user, such as max_inotify_instances. It is written in the user namespace of process
- * PID: the kernel counts there, and in each namespace above it. Only who holds CAP_SYS_RESOURCE in the namespace can
- * change it again; in the container nobody does.
+ * TERMINALS  how many there can be in the container's /dev/pts
+ * NAME       a file of /proc/sys/user, such as max_inotify_instances. It is written in the user namespace of process
+ *            PID: the kernel counts there, and in each namespace above it
  *
- * Source: user_namespaces(7), namespaces(7): the limits of /proc/sys/user are those of the opener's user namespace.
+ * Only who has all capabilities in the container's namespaces can change these again; in the container nobody does.
+ * Called before anything of the agent's runs there.
+ *
+ * Source: user_namespaces(7), namespaces(7); Documentation/filesystems/devpts.rst.
  */
 #define _GNU_SOURCE
 #include "shim.h"
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+static int open_namespace(const char *pid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/ns/%s", atol(pid), name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        fail(path);
+    return fd;
+}
+
+/* Bubblewrap mounts in the user namespace above the container's (--disable-userns): that one owns the mounts. */
+static void limit_terminals(int mounts, const char *most)
+{
+    char options[64];
+    int owner = ioctl(mounts, NS_GET_USERNS);
+    if (owner < 0 || setns(owner, CLONE_NEWUSER) != 0 || setns(mounts, CLONE_NEWNS) != 0)
+        fail("the container's mounts");
+    /* The other options as they are: a remount sets all of them. */
+    snprintf(options, sizeof options, "ptmxmode=0666,mode=0620,max=%ld", atol(most));
+    if (mount("devpts", "/dev/pts", NULL, MS_REMOUNT | MS_NOSUID | MS_NOEXEC | MS_RELATIME, options) != 0)
+        fail("/dev/pts");
+}
 
 static void write_limit(char *limit)
 {
@@ -40,14 +70,22 @@ static void write_limit(char *limit)
 
 int bound_main(int argc, char **argv)
 {
-    char path[64];
+    int status;
     if (argc < 2)
-        fail_plain("usage: containai-shim bound PID NAME=VALUE...");
-    snprintf(path, sizeof path, "/proc/%ld/ns/user", atol(argv[0]));
-    int namespace = open(path, O_RDONLY | O_CLOEXEC);
-    if (namespace < 0 || setns(namespace, CLONE_NEWUSER) != 0)
-        fail(path);
-    for (int i = 1; i < argc; i++)
+        fail_plain("usage: containai-shim bound PID TERMINALS [NAME=VALUE]...");
+    int user = open_namespace(argv[0], "user"), mounts = open_namespace(argv[0], "mnt");
+    pid_t child = fork(); /* of the two, each leaves namespaces that the other needs */
+    if (child == 0) {
+        limit_terminals(mounts, argv[1]);
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        fail("fork");
+    if (status != 0)
+        return EXIT_REFUSED; /* it has said why */
+    if (argc > 2 && setns(user, CLONE_NEWUSER) != 0)
+        fail("the container's user namespace");
+    for (int i = 2; i < argc; i++)
         write_limit(argv[i]);
     return 0;
 }

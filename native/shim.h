@@ -2,7 +2,7 @@
  *
  * One static program with four parts:
  *   tether  (outside) ties a host process to its launcher's life, cgroups and user, then runs it
- *   bound   (outside) limits in a container's user namespace what the kernel counts by user
+ *   bound   (outside) limits in a container's namespaces what the kernel counts beyond it
  *   init    (inside)  is the container's first process: puts every guard on, hands the launcher
  *                     the descriptors that it needs, waits for its word, then runs the agent;
  *   join    (inside)  the same, where the container is made by a daemon: see init.c

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from containai.errors import ContainaiError
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -41,6 +42,35 @@ def seccomp_table() -> str:
 
     profile = ROOT / "src/containai/data/seccomp-containai-agent.json"
     return render_table(parse_profile(profile.read_bytes()))
+
+
+def docker_comparison() -> str:
+    """What our profile refuses and Docker's default allows, and the other way round."""
+    from containai.render.seccomp import Action
+    from tests.support.docker_default import PROFILE, docker_allows
+
+    always, conditional = docker_allows()
+    allowed = PROFILE.names(Action.ALLOW) | PROFILE.names(Action.NOTIFY)
+    named = {name for rule in PROFILE.rules for name in rule.names}
+    lines = ["| calls | answer here | reason |", "| --- | --- | --- |"]
+    for rule in PROFILE.rules:
+        names = [name for name in rule.names if name in always and not rule.conditions]
+        if rule.decision.action is Action.ERRNO and names:
+            answer = errno.errorcode[rule.decision.errno]
+            lines.append(f"| {_code(names)} | {answer} | {rule.comment} |")
+    lines.append(f"| {_code(sorted(always - named))} | {errno.errorcode[PROFILE.default.errno]} | Default deny. |")
+    partly = {name for rule in PROFILE.rules if rule.conditions for name in rule.names}
+    narrower = sorted(
+        partly & allowed & {*always, *conditional} - {"clone", "personality"}
+    )  # they are compared by tests
+    lines.append(f"| {_code(narrower)} | for some arguments | Devices, the terminal, families: [the rules](#rules). |")
+    lines.append("| all of i386 and of x32 | the process ends | They would be a second list of calls to check. |")
+    looser = sorted(allowed - always - set(conditional))
+    return "\n".join(lines) + f"\n\nAllowed here and refused there: {_code(looser) or 'none'}.\n"
+
+
+def _code(names: Sequence[str]) -> str:
+    return " ".join(f"`{name}`" for name in names)
 
 
 def error_table() -> str:
@@ -153,6 +183,7 @@ def preflight_reference() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "preflight-reference": preflight_reference,
     "seccomp-table": seccomp_table,
+    "docker-comparison": docker_comparison,
     "error-table": error_table,
     "option-tables": option_tables,
 }

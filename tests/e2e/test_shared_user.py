@@ -1,4 +1,4 @@
-"""What the kernel counts by user: a session takes a share of its user's, or has a user of its own."""
+"""What the kernel counts by user, or for all containers together: a session takes a share of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from containai.engine.embedded.shared_user import bound_inotify
+from containai.engine.embedded.bounds import MAX_TERMINALS, bound_container
 from containai.errors import EngineError
 from containai.session.engines import native_file
 from tests.support.product import Product, as_root
@@ -46,15 +46,19 @@ def locked(n):
     libc.shmctl(segment, 0, None) if done < 0 or most else None
     return done
 got = {"watches": take("watches", watches), "instances": take("instances", lambda n: libc.inotify_init1(0)),
-       "timers": take("timers", timers), "locked": take("locked", locked)}
+       "timers": take("timers", timers), "locked": take("locked", locked),
+       "terminals": take("terminals", lambda n: libc.open(b"/dev/ptmx", os.O_RDWR | os.O_NOCTTY))}
 print(json.dumps(got), flush=True)
 """
-ONE_EACH = {"watches": 1, "instances": 1, "timers": 1, "locked": 1}
+ONE_EACH = {"watches": 1, "instances": 1, "timers": 1, "locked": 1, "terminals": 1}
 
 
-def test_a_session_leaves_its_user_a_share(product: Product) -> None:
-    """As root nothing is shared. As an ordinary user, without ``shared_user`` the session takes 128 of 128 instances,
-    and the user's own program, here, gets none; so with timers and locked memory."""
+def test_a_session_leaves_others_a_share(product: Product) -> None:
+    """Without its bounds a session takes all 3071 terminals, and a second session has none.
+
+    As root that is all that is shared. An ordinary user's takes 128 of 128 inotify instances, too, so that the user's own
+    program, here, gets none; so with watches, timers and locked memory.
+    """
     script = f"python3 - '{{}}' > taken.new <<'END'\n{TAKE}\nos.rename('taken.new', 'taken')\nimport time; time.sleep(600)\nEND\n"
     child = product.start(script, "--network-proxy", "none")
     try:
@@ -69,6 +73,7 @@ def test_a_session_leaves_its_user_a_share(product: Product) -> None:
         child.terminate()
         child.communicate(timeout=60)
     assert all(taken.values()), taken
+    assert taken["terminals"] == MAX_TERMINALS
     if not as_root():
         assert taken["instances"] + 1 <= int((INOTIFY / "max_user_instances").read_text()) // 4
         assert taken["watches"] <= int((INOTIFY / "max_user_watches").read_text()) // 2
@@ -77,10 +82,11 @@ def test_a_session_leaves_its_user_a_share(product: Product) -> None:
 
 def test_the_limits_of_the_host_are_never_written() -> None:
     """A process that is in no namespace of its own is none of ours."""
-    before = Path("/proc/sys/user/max_inotify_instances").read_text()
+    held = [Path("/proc/sys/user/max_inotify_instances"), Path("/proc/mounts")]
+    before = [file.read_text() for file in held]
     with pytest.raises(EngineError, match="limits cannot be set"):
-        bound_inotify(native_file("containai-shim"), os.getpid())
-    assert Path("/proc/sys/user/max_inotify_instances").read_text() == before
+        bound_container(native_file("containai-shim"), os.getpid())
+    assert [file.read_text() for file in held] == before
 
 
 def wait_for_the_words(product: Product, child: subprocess.Popen[bytes]) -> dict[str, int]:

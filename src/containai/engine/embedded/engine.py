@@ -6,6 +6,7 @@
     2. descriptors: the shim itself, the specification, staged files, a control socket
     3. bubblewrap as the session's user, tied to the launcher's life
     4. the first process reports, all guards on, and hands over its descriptors
+    5. what the kernel counts for more than the container is limited for it
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from containai.engine.embedded.bounds import bound_container, shared_rlimits
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
 from containai.engine.embedded.denied import deny_programs
 from containai.engine.embedded.reach import Staging, plan_staging
-from containai.engine.embedded.shared_user import bound_inotify, half_of_the_users
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
 from containai.engine.spec_format import encode_spec
@@ -129,7 +130,7 @@ class EmbeddedEngine:
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
-            rlimits=() if os.geteuid() == 0 else half_of_the_users(),
+            rlimits=shared_rlimits(),
             landlock=deny_programs(
                 render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
                 frozenset(spec.denied),
@@ -171,8 +172,7 @@ class PendingEmbedded:
                 said = b"" if self._monitor.stderr is None else self._monitor.stderr.read()  # to the monitor's end
                 details = report.problem or said.decode(errors="replace").strip()
                 raise EngineError("the container could not be created", code="engine.create", details=details)
-            if os.geteuid() != 0:
-                bound_inotify(self._shim, report.pid)
+            bound_container(self._shim, report.pid)  # 5
             container = EmbeddedContainer(
                 self._spec, self._stdio, self._control, report, monitor=self._monitor, cgroup=self._cgroup
             )
