@@ -96,4 +96,5 @@ def _matters(line: bytes) -> bool:
 
 
 def _shown(line: bytes) -> str:
-    return line.decode("utf-8", "replace")[-200:]
+    """Why, without the path, which is the agent's."""
+    return f"part of it cannot be measured: {line.rpartition(b': ')[2].decode('ascii', 'replace')}"
