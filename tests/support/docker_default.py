@@ -48,7 +48,7 @@ def questions() -> Iterator[tuple[int, tuple[int, ...]]]:
             for value in (condition.value, condition.value_two):
                 values |= {value, value + 1, max(value - 1, 0)}
     for name in ("socket", "socketpair"):
-        conditions[number_of(name)] = [set(range(48)), {*range(16), 0o2000001}, {0, 1, 6, 17, 132}, {0}, {0}, {0}]
+        conditions[number_of(name)] = [set(range(48)), {1, 2, 3, 5, 10, 0o2000001}, {0, 1, 6, 17, 132}, {0}, {0}, {0}]
     for number in range(LAST_CALL + 1):
         for arguments in itertools.product(*conditions.get(number, [{0, 1}] + [{0}] * 5)):
             yield number, arguments
