@@ -30,7 +30,7 @@ class KernelMemoryGuard(Watch):
     Args:
         first: The container's first process.
         workspace: What the agent writes.
-        memory_bytes: What the session may take of memory that is counted; half as much may be beside it.
+        memory_bytes: What the session may take of memory that is counted; a share of it may be beside it.
     """
 
     def __init__(
@@ -39,13 +39,15 @@ class KernelMemoryGuard(Watch):
         super().__init__("kernel-memory-guard", first, _INTERVAL_S, self._look_at_memory, on_failure, _blind)
         self._first, self._workspace = first, workspace
         self._most_bytes = uncounted_sockets_bytes(memory_bytes)
-        self._usage = sockets_usage_file(first)
+        self._usage: tuple[Path, ...] | None = None
         self._not_before = 0.0
 
     def _look_at_memory(self) -> ContainaiError | None:
         waiting = unread_netlink_bytes(self._first, self._most_bytes)
-        if self._usage is not None:
-            waiting += int(self._usage.read_text())
+        if self._usage is None:
+            file = sockets_usage_file(self._first)
+            self._usage = () if file is None else (file,)
+        waiting += sum(int(file.read_text()) for file in self._usage)
         if waiting > self._most_bytes:
             return _too_much(f"{waiting:,} bytes wait in its sockets, {self._most_bytes:,} at most")
         if monotonic_s() < self._not_before or locks_of_the_machine(_FEW_LOCKS) <= _FEW_LOCKS:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from containai.host import process
 from containai.host.measure import measure_trees
 
 pytestmark = pytest.mark.user
@@ -61,31 +64,40 @@ def test_what_vanishes_meanwhile_is_nothing_hidden(tmp_path: Path) -> None:
     assert found.hidden == ""
 
 
+def instead_of_du(monkeypatch: pytest.MonkeyPatch, *argv: str | Path) -> list[process.Child]:
+    """Another program runs; the children that were started."""
+    spawn, spawned = process.spawn, []
+
+    def other(_: object, **how: Any) -> process.Child:
+        spawned.append(spawn(list(argv), **how))
+        return spawned[-1]
+
+    monkeypatch.setattr(process, "spawn", other)
+    return spawned
+
+
 def test_it_is_given_up_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ``du`` that does not come to its end."""
-    (tmp_path / "du").write_text("#!/bin/sh\nexec sleep 600\n")
-    (tmp_path / "du").chmod(0o755)
-    spawned = []
-    from containai.host import measure
-
-    spawn = measure.process.spawn
-    monkeypatch.setattr(
-        measure.process,
-        "spawn",
-        lambda argv, **how: spawned.append(spawn([tmp_path / "du", *argv[1:]], **how)) or spawned[0],
-    )
+    children = instead_of_du(monkeypatch, "sleep", "600")
     found = measure_trees([tmp_path], timeout_s=600, give_up=lambda: True)
     assert (found.count, found.hidden) == (0, "it takes too long to measure")
-    assert spawned[0].poll() is not None
+    assert children[0].poll() is not None
+
+
+def test_complaints_without_end_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flood = "yes 'du: cannot read directory /x: Permission denied' | head -c 50000000 >&2; printf '4096\\ttotal\\n'"
+    instead_of_du(monkeypatch, "sh", "-c", flood)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = measure_trees([tmp_path], timeout_s=120)
+    assert (found.count, found.hidden) == (4096, "part of it cannot be measured: Permission denied")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 20_000  # KiB
 
 
 def test_one_that_says_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from containai.host import measure
-
-    spawn = measure.process.spawn
-    monkeypatch.setattr(measure.process, "spawn", lambda argv, **how: spawn(["false"], **how))
-    with pytest.raises(OSError, match="said nothing"):
-        measure_trees([tmp_path], timeout_s=60)
-    monkeypatch.setattr(measure.process, "spawn", lambda argv, **how: spawn(["/nowhere/du"], **how))
+    with monkeypatch.context() as patched:
+        instead_of_du(patched, "false")
+        with pytest.raises(OSError, match="said nothing"):
+            measure_trees([tmp_path], timeout_s=60)
+    instead_of_du(monkeypatch, "/nowhere/du")
     with pytest.raises(OSError, match="No such file"):
         measure_trees([tmp_path], timeout_s=60)

@@ -13,6 +13,7 @@ from containai.host.holdings import Holdings
 from containai.host.measure import Measured
 from containai.session import disk
 from containai.session.disk import DiskGuard, Space
+from containai.session.reserve import take_reserve
 
 pytestmark = pytest.mark.user
 MIB = 1024 * 1024
@@ -84,6 +85,19 @@ def test_a_session_beyond_its_limit_is_ended(tmp_path: Path, monkeypatch: pytest
 def test_a_file_without_a_name_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Disk(monkeypatch, [50 * GIB, 49 * GIB], [10 * MIB], unlinked=900 * MIB)
     assert "954,204,160 bytes" in watched(tmp_path, looks)
+
+
+def test_all_of_a_session_counts_but_what_is_kept_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log too: an agent can make it grow."""
+    monkeypatch.setattr(disk, "look", lambda *_: Holdings(unlinked_bytes=0, locks=0, whole=True))
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/made").write_bytes(b"x" * MIB)
+    (tmp_path / "events.jsonl").write_bytes(b"x" * 3 * MIB)
+    take_reserve(tmp_path)
+    guard = DiskGuard(tmp_path, tmp_path / "workspace", os.getpid(), GIB, lambda _: None)
+    held = guard._measure(1e12, with_files=True)
+    assert 4 * MIB <= held.bytes < 5 * MIB
+    assert (held.files, held.hidden) == (3, "")
 
 
 def test_what_others_write_is_measured_and_not_held_against_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

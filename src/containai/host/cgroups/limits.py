@@ -16,7 +16,7 @@ _V1_UNLIMITED_BYTES = 1 << 62  # v1 says "no limit" with the largest number of w
 V2_SWAP = "memory.swap.max"
 V1_SWAP = "memory.memsw.limit_in_bytes"
 V1_SOCKETS, V1_SOCKETS_USED = "memory.kmem.tcp.limit_in_bytes", "memory.kmem.tcp.usage_in_bytes"
-_LEAST_SOCKETS_BYTES = 64 * 1024 * 1024
+_LEAST_SOCKETS_BYTES, _MOST_SOCKETS_BYTES = 64 * 1024 * 1024, 512 * 1024 * 1024
 
 
 def write_v2(group: Path, limits: Limits) -> None:
@@ -81,7 +81,7 @@ def limits_of(layout: Layout) -> EffectiveLimits:
 
 def uncounted_sockets_bytes(memory_bytes: int) -> int:
     """What may wait in sockets beside so much memory, where it does not count as memory."""
-    return max(_LEAST_SOCKETS_BYTES, memory_bytes // 2)
+    return min(_MOST_SOCKETS_BYTES, max(_LEAST_SOCKETS_BYTES, memory_bytes // 2))
 
 
 def sockets_usage_file(pid: int) -> Path | None:
