@@ -177,6 +177,13 @@ class Container(Protocol):
     def kill(self) -> None:
         """End every process of the container at once; safe from any thread."""
 
+    def await_end(self) -> None:
+        """Wait until every process is gone, once it was killed.
+
+        Raises:
+            EngineError: The kernel does not end them.
+        """
+
     def wait(self, deadline_s: float | None, wake_fd: int = -1) -> ExitResult | None:
         """Wait for the end; None at ``deadline_s`` (monotonic clock), or when ``wake_fd`` can be read."""
 

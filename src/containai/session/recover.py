@@ -20,10 +20,14 @@ from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
+from containai.session.reserve import release_reserve
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
 from containai.supervise.spool import recover_spools
 from containai.workspace.branch import claim_branch, release_branch
+
+_NOT_NEEDED = frozenset({"state"})
+"""A full disk: a session that exists has its directory, and its reserve; what then fails keeps the work where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
         group.kill()
         group.destroy()
     remove_shared_memory(service_name(record.id))
+    release_reserve(directory.path)
     if record.engine == "docker":
         remove_docker_leftovers(record.id)
     source = Source(
@@ -109,7 +114,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
     trials = Trials(identity)
     docker = ask_docker(record.engine, "", (record.image,), apparmor=trials.apparmor_enabled)
     facts = look_at_host(trials, state_dir, with_proxy=False, docker=docker)
-    refuse_if_needed(facts, record.engine)
+    refuse_if_needed(facts, record.engine, apart=_NOT_NEEDED)
     plan = _housekeeping_plan(directory, record, source, identity)
     branch = session_branch(record)
     with contextlib.ExitStack() as held:

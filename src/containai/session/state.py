@@ -6,6 +6,7 @@
         events.jsonl    the event log
         egress/         the proxy's files
         return.git/     the quarantine repository
+        reserve/        room on the disk for the session's end (``reserve.py``)
         workspace/      the agent's copy; the only directory that the container writes
 
 Nobody but the user who launched can enter any of it: what the agent leaves in the workspace, whatever its mode, is
