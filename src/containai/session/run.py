@@ -119,6 +119,8 @@ def _attend(
         session.directory.make_durable()  # while the agent already runs
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
+    while signals.take() is not None:  # the end that was asked for again has come: it does not cost the work
+        pass
     failure = guards.check()
     ended = replace(ended, not_run=container.why_not_run())
     if failure:
@@ -147,5 +149,5 @@ def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brou
         not_run=ended.not_run,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
-        notes=brought.notes,
+        notes=(*brought.notes, *guards.notes),
     )
