@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -276,11 +275,11 @@ open('done', 'w').close()
 
 
 @pytest.fixture
-def flooding(product: Product) -> Iterator[Product]:
+def flooding(product: Product) -> Product:
     (product.repository / "flood.py").write_text(FLOOD)
     product.git("add", "-A")
     product.git(*IDENTITY, "commit", "-q", "-m", "flood")
-    yield product
+    return product
 
 
 def test_a_flood_waits_for_the_log_and_takes_no_more_than_its_bound(flooding: Product) -> None:

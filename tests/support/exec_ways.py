@@ -4,16 +4,21 @@
 and ``process_vm_readv`` does not.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import sys
 import threading
+from collections.abc import Iterable
+from typing import NoReturn
 
 PAGE = 4096
 EXECVE, EXECVEAT = 59, 322
 AT_EMPTY_PATH, AT_EXECVE_CHECK = 0x1000, 0x10000
 PROT_NONE, PROT_READ, PROT_WRITE, PRIVATE_ANONYMOUS = 0, 1, 2, 0x22
 
+kept: list[ctypes.Array[ctypes.c_char]] = []
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -21,41 +26,38 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.syscall.restype = ctypes.c_long
 
 
-def partly(data, readable, protection=PROT_WRITE):
+def partly(data: bytes, readable: int, protection: int = PROT_WRITE) -> int:
     """The address of ``data``, of which only the first bytes can be read."""
-    at = libc.mmap(None, 3 * PAGE, PROT_READ | PROT_WRITE, PRIVATE_ANONYMOUS, -1, 0) + PAGE
+    at: int = libc.mmap(None, 3 * PAGE, PROT_READ | PROT_WRITE, PRIVATE_ANONYMOUS, -1, 0) + PAGE
     ctypes.memmove(at - readable, data, len(data))
     if libc.mprotect(at, 2 * PAGE, protection) != 0:
         raise OSError(ctypes.get_errno(), "mprotect")
     return at - readable
 
 
-def hidden(data):
+def hidden(data: bytes) -> int:
     """The address of ``data``, of which nothing can be read."""
     return partly(data, 0)
 
 
-def array(addresses):
+def array(addresses: Iterable[int]) -> bytes:
     """The bytes of an array of words."""
     return b"".join(address.to_bytes(8, "little") for address in (*addresses, 0))
 
 
-def plain(data):
+def plain(data: bytes) -> int:
     """The address of ``data`` in usual memory, for good."""
     kept.append(ctypes.create_string_buffer(data, len(data)))
     return ctypes.addressof(kept[-1])
 
 
-kept = []
-
-
-def call(*arguments):
+def call(*arguments: int) -> NoReturn:
     """A system call; whatever comes back is a failure."""
     libc.syscall(*(ctypes.c_long(argument) for argument in arguments))
     sys.exit(f"errno {ctypes.get_errno()}")
 
 
-def main(way, program, *words):
+def main(way: str, program: str, *words: str) -> None:
     """Execute it."""
     path = program.encode() + b"\0"
     texts = [word.encode() + b"\0" for word in (program, *words)]

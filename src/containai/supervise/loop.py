@@ -22,8 +22,8 @@ from containai.supervise.spool import NOTHING_DENIED, Denials, move_records, rea
 # native/supervise/supervise.c: decide_fn
 _DECIDE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _LOOK_AT_INTERPRETERS = 1
-# A spool of so much is moved whole before the next exec goes on: the log of a flood is a fraction of a second behind, at
-# its end too, and the spool is no second log. A build is far from it: thousands of execs.
+# A spool of so much is moved whole before the next exec goes on: in a flood the log is a fraction of a second behind,
+# at the end too, and the spool is no second log. A build is far from it: this is thousands of execs.
 SPOOL_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 18  # moved at once: other threads of the launcher get their turn between two
 _LAST_MOVE_S = 10.0  # of a disk that hangs; what is then left is for ``recover``

@@ -53,9 +53,7 @@ class RuleBook:
         if any(_LOADER.fullmatch(os.path.basename(place)) for place in places):
             places.update(words)  # the loader's own argument is the program
         names = {os.path.basename(place) for place in (*places, *event["argv"][:1])}
-        if event["resolved"] and (
-            (rule.places and not rule.places & places) or (rule.name and rule.name not in names)
-        ):
+        if event["resolved"] and ((rule.places and not rule.places & places) or (rule.name and rule.name not in names)):
             return False
         if event["argv"]:  # git, called as git-push, does what `git push` does
             words.extend(os.path.basename(event["argv"][0]).split("-", 1)[1:])
