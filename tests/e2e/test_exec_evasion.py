@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,8 +13,10 @@ from typing import Any
 import pytest
 
 from containai.audit.chain import find_break
+from containai.supervise.spool import read_records
 from tests.support.product import IDENTITY, Product, make_repository
 from tests.support.users import OrdinaryUser
+from tests.unit.supervise.test_spool import record
 
 pytestmark = pytest.mark.user
 QUIET = ("--network-proxy", "none")
@@ -318,11 +319,37 @@ def test_signals_while_the_records_of_a_flood_are_moved_do_not_cost_the_work(flo
     assert flooding.git("show", f"{json.loads(out)['branch']}:work") == "work"
 
 
+def test_when_the_log_fails_the_session_ends_and_recover_brings_the_records(flooding: Product) -> None:
+    """The log may be 6 MiB long: then a write fails, while execs wait for it."""
+    done = subprocess.run(
+        ["prlimit", f"--fsize={6 << 20}", *flooding.argv("run", *QUIET, "--", "python3", "flood.py", "100000000")],
+        cwd=flooding.repository,
+        env=flooding.environment,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 125, done.stderr.decode()
+    assert b"bytes of exec records are not in the log yet" in done.stderr
+    (spool,) = flooding.sessions.glob("*/execs.spool")
+    log = spool.with_name("events.jsonl")
+    held = {(event["ts"], event["pid"]) for event in read_records(spool.read_bytes())[0]}
+
+    def logged() -> set[tuple[str, int]]:
+        events = map(json.loads, log.read_bytes().splitlines())
+        return {(event["ts"], event["pid"]) for event in events if event["kind"] == "exec"}
+
+    assert held - logged()
+    recovered = flooding.command("recover")
+    assert recovered.status == 0, recovered.stderr
+    assert held <= logged()
+    assert find_break(log.read_bytes().splitlines(keepends=True)) is None
+    assert not spool.exists()
+
+
 def test_recover_brings_the_records_of_a_session_that_had_ended(product: Product) -> None:
     ran = product.run("true", *QUIET)
     place = Path(ran.result["event_log"]).parent
-    from tests.unit.supervise.test_spool import record
-
     (place / "execs.spool").write_bytes(record(1, "/usr/bin/left"))
     recovered = product.command("recover")
     assert recovered.status == 0, recovered.stderr
@@ -330,4 +357,3 @@ def test_recover_brings_the_records_of_a_session_that_had_ended(product: Product
     assert [event["path"] for event in product.events(ran, "exec")][-1] == "/usr/bin/left"
     assert not list(place.glob("*.spool"))
     assert "nothing to recover" in product.command("recover").stderr
-    os.stat(place / "record.json")

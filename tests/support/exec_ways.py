@@ -16,7 +16,7 @@ from typing import NoReturn
 PAGE = 4096
 EXECVE, EXECVEAT = 59, 322
 AT_EMPTY_PATH, AT_EXECVE_CHECK = 0x1000, 0x10000
-PROT_NONE, PROT_READ, PROT_WRITE, PRIVATE_ANONYMOUS = 0, 1, 2, 0x22
+PROT_READ, PROT_WRITE, PRIVATE_ANONYMOUS = 1, 2, 0x22
 
 kept: list[ctypes.Array[ctypes.c_char]] = []
 libc = ctypes.CDLL(None, use_errno=True)
@@ -26,11 +26,11 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.syscall.restype = ctypes.c_long
 
 
-def partly(data: bytes, readable: int, protection: int = PROT_WRITE) -> int:
+def partly(data: bytes, readable: int) -> int:
     """The address of ``data``, of which only the first bytes can be read."""
     at: int = libc.mmap(None, 3 * PAGE, PROT_READ | PROT_WRITE, PRIVATE_ANONYMOUS, -1, 0) + PAGE
     ctypes.memmove(at - readable, data, len(data))
-    if libc.mprotect(at, 2 * PAGE, protection) != 0:
+    if libc.mprotect(at, 2 * PAGE, PROT_WRITE) != 0:
         raise OSError(ctypes.get_errno(), "mprotect")
     return at - readable
 
@@ -76,8 +76,6 @@ def main(way: str, program: str, *words: str) -> None:
     if way == "descriptor":  # of another program; with a path, it is not that which runs
         decoy = os.open("/usr/bin/true", os.O_PATH)
         call(EXECVEAT, decoy, hidden(path), plain(pointers), environment, AT_EMPTY_PATH)
-    if way == "nowhere":  # nobody can read the array, the kernel neither
-        call(EXECVE, plain(path), partly(pointers, 8, PROT_NONE), environment)
     if way == "unmapped":
         at = partly(pointers, 8)
         libc.munmap(ctypes.c_void_p((at + 8) // PAGE * PAGE), 2 * PAGE)

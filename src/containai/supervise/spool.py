@@ -26,7 +26,8 @@ _CUT, _FOUND, _LOOKED, _NOEXEC, _DENIED, _PATH_UNREAD, _WORDS_UNREAD, _RULE_SHIF
 # What a path, or all words together, may take in the log. A byte that is no text takes five there, a control character
 # six: without this bound an exec could write five times into the log what it has asked for.
 _MOST_ESCAPED = 4096
-_LONGEST_ESCAPE = 12
+_WORST_OF_A_BYTE = 6
+_WORST_OF_A_LETTER = 12
 _NAMES = "execs*.spool"
 
 Fields = dict[str, Any]
@@ -59,8 +60,13 @@ class Denials:
 NOTHING_DENIED = Denials()
 
 
-def read_records(data: bytes, denials: Denials = NOTHING_DENIED) -> tuple[list[Fields], int]:
+def read_records(data: bytes, denials: Denials = NOTHING_DENIED, *, bounded: bool = False) -> tuple[list[Fields], int]:
     """The whole records at the beginning of ``data`` as events, and how many bytes they are.
+
+    Args:
+        data: The records.
+        denials: What the session denies.
+        bounded: For the log: an event that would take more than its bound there is cut.
 
     Trust: the lengths are the loop's, the texts the agent's.
     """
@@ -97,7 +103,7 @@ def read_records(data: bytes, denials: Denials = NOTHING_DENIED) -> tuple[list[F
             event["absent"] = True  # there was no program: the kernel fails such an exec, unless it appears meanwhile
         else:
             event |= _verdict(flags, (resolved, *interpreters), denials)
-        found.append(event)
+        found.append(_bound(event) if bounded and size * _WORST_OF_A_BYTE > _MOST_ESCAPED else event)
         at += size
     return found, at
 
@@ -127,7 +133,7 @@ def _bound(event: Fields) -> Fields:
             event |= {key: text, "truncated": True}
     for key in ("argv", "interpreters"):
         words = event.get(key, ())
-        if sum(map(len, words)) * _LONGEST_ESCAPE <= _MOST_ESCAPED:
+        if sum(map(len, words)) * _WORST_OF_A_LETTER <= _MOST_ESCAPED:
             continue
         room, kept = _MOST_ESCAPED, []
         for word in words:
@@ -139,7 +145,7 @@ def _bound(event: Fields) -> Fields:
 
 
 def _bound_text(text: str, room: int) -> str:
-    if len(text) * _LONGEST_ESCAPE <= room or len(encode_basestring_ascii(text)) - 2 <= room:
+    if len(text) * _WORST_OF_A_LETTER <= room or len(encode_basestring_ascii(text)) - 2 <= room:
         return text
     fits = bisect_right(range(len(text)), room, key=lambda end: len(encode_basestring_ascii(text[:end])) - 2)
     return text[: fits - 1]
@@ -151,9 +157,9 @@ def move_records(data: bytes, log: EventLog, denials: Denials = NOTHING_DENIED) 
     Raises:
         AuditError: The log cannot be written.
     """
-    records, used = read_records(data, denials)
+    records, used = read_records(data, denials, bounded=True)
     if records:
-        log.append_all((Kind.EXEC, "exec", _bound(record)) for record in records)
+        log.append_all((Kind.EXEC, "exec", record) for record in records)
     return used
 
 
@@ -182,13 +188,15 @@ def recover_spools(folder: Path, log: EventLog) -> None:
         at, size = 0, spool.stat().st_size
         with spool.open("rb") as file:
             while True:
-                records, used = read_records(os.pread(file.fileno(), 1 << 20, at), denials)
+                records, used = read_records(os.pread(file.fileno(), 1 << 20, at), denials, bounded=True)
                 if not used:
                     break
                 new = [record for record in records if (record["ts"], record["pid"]) not in known]
-                log.append_all((Kind.EXEC, "exec", _bound(record)) for record in new)
+                log.append_all((Kind.EXEC, "exec", record) for record in new)
                 at += used
-        if size - at < _LARGEST:  # at most one record that was cut short by the kill
+            rest = os.pread(file.fileno(), _HEAD.size, at)
+        known_form = len(rest) < _HEAD.size or _HEAD.unpack(rest)[-1] == _MARK
+        if known_form and size - at < _LARGEST:  # at most one record that was cut short by the kill
             spool.unlink()
         else:
             log.append(Kind.SESSION, "spool-damaged", path=spool.name, unread_bytes=size - at)

@@ -133,6 +133,17 @@ def test_a_spool_that_cannot_be_read_is_kept_and_named(tmp_path: Path) -> None:
     assert (tmp_path / "execs.damaged").exists()
 
 
+def test_a_spool_of_another_form_is_kept_and_not_read(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    texts = b"/bin/true/w/bin/truetrue\0"
+    old = struct.pack("=IIQii4H", 32 + len(texts), 6, 1, 7, 1, 9, 2, 9, 5) + texts
+    (tmp_path / "execs.spool").write_bytes(old * 3)
+    recover_spools(tmp_path, log)
+    log.close()
+    assert [event["event"] for event in read_events(log.path)] == ["spool-damaged"]
+    assert (tmp_path / "execs.damaged").read_bytes() == old * 3
+
+
 def test_what_recover_finds_is_judged_as_the_session_was_configured(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl", "0" * 12)
     log.append(Kind.SESSION, "session-config", denied=["/usr/bin/uname"])
