@@ -142,7 +142,7 @@ def test_what_the_agent_opens_to_all_is_out_of_other_users_reach(product: Produc
         try:
             session = _until(lambda: next(Path(state).glob("containai/sessions/*/workspace/ready"), None)).parent
             assert session.stat().st_mode & 0o777 == 0o777
-            for argv in (["cat", session / "f"], ["sh", "-c", f"exec '{session}/i' -u"], ["ls", session.parent]):
+            for argv in (["cat", f"{session}/f"], ["sh", "-c", f"exec '{session}/i' -u"], ["ls", f"{session.parent}"]):
                 tried = other.run(argv, cwd=Path("/"))
                 assert tried.returncode != 0, argv
                 assert b"Permission denied" in tried.stderr, tried.stderr

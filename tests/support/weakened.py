@@ -177,6 +177,21 @@ def no_limits() -> None:
 
 
 @weakening
+def fewer_open_files() -> None:
+    """Not weaker: a limit below the one of the machine that runs the tests, so that it shows."""
+    from containai.render import containers
+
+    rendered = containers.render_agent
+
+    def fewer(plan: Any, passed: Any) -> Any:
+        spec = rendered(plan, passed)
+        return replace(spec, limits=replace(spec.limits, open_files=5000))
+
+    for module in _importers("render_agent"):
+        module.render_agent = fewer
+
+
+@weakening
 def the_launchers_environment() -> None:
     """The agent gets all of it."""
     import os

@@ -38,6 +38,7 @@ ETC_ALLOWED: tuple[str, ...] = (
     "/etc/lsb-release",
     "/etc/magic",
     "/etc/mime.types",
+    "/etc/mono/config",  # where its libraries are; machine.config, which may hold keys, is not shown
     "/etc/os-release",
     "/etc/perl",
     "/etc/pki/tls/certs",
