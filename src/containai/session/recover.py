@@ -23,7 +23,7 @@ from containai.session.engines import ask_docker, look_at_host, make_engine, rem
 from containai.session.reserve import release_reserve
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
-from containai.supervise.spool import recover_spools
+from containai.supervise.spool import has_spools, recover_spools
 from containai.workspace.branch import claim_branch, release_branch
 
 _NOT_NEEDED = frozenset({"state"})
@@ -68,6 +68,8 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
         if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
             directory.remove_workspace()
             directory.unlock()
+        if record.phase is Phase.ENDED and has_spools(directory.path) and directory.lock():
+            yield _recover_records(directory, record)
         if record.phase is Phase.ENDED or (on_purpose and wanted is None):
             continue
         if not directory.lock():
@@ -80,6 +82,20 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
             yield Recovered(session=record.id, branch=record.branch, problem=_told(error))
         finally:
             directory.unlock()
+
+
+def _recover_records(directory: SessionDir, record: SessionRecord) -> Recovered:
+    """Bring the records of a session that has ended, and could not write them all, into its log."""
+    try:
+        log = EventLog(directory.events_path, record.id)
+        with contextlib.closing(log):
+            recover_spools(directory.path, log)
+            log.append(Kind.SESSION, "recovered", phase=record.phase.value)
+    except (ContainaiError, OSError) as error:
+        return Recovered(session=record.id, branch=record.branch, problem=_told(error))
+    finally:
+        directory.unlock()
+    return Recovered(session=record.id, branch=record.branch, notes=("exec records moved into the log",))
 
 
 def _told(error: Exception) -> str:

@@ -125,6 +125,8 @@ def _attend(
         container.kill()
         container.await_end()
         release_reserve(session.directory.path)  # for the log, which still gets lines
+    while signals.take() is not None:  # the end that was asked for again has come: it does not cost the work
+        pass
     failure = guards.check()
     ended = replace(ended, not_run=container.why_not_run())
     if failure:
@@ -153,5 +155,5 @@ def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brou
         not_run=ended.not_run,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
-        notes=brought.notes,
+        notes=(*brought.notes, *guards.notes),
     )
