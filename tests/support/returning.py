@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +33,7 @@ class Session:
     log: EventLog
     server: ReturnServer
     listener: socket.socket
+    variables: dict[str, str] = field(default_factory=dict)  # more of them for the scripts
 
     @property
     def workspace(self) -> Path:
@@ -77,7 +78,7 @@ class Session:
         )
         done = self._run(command)
         self.finish_said = done.stdout + done.stderr
-        report = parse_finish_output(done.stdout + done.stderr)
+        report = parse_finish_output(done.stdout)
         assert (done.returncode == 0) == (not report.failed), done
         return report
 
@@ -106,6 +107,7 @@ class Session:
         scratch = self.place / "tmp"
         scratch.mkdir(exist_ok=True)
         environment = {"PATH": ENVIRONMENT["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
+        environment |= self.variables
         return subprocess.run(command, env=environment, cwd="/", capture_output=True, timeout=60, check=False)
 
 
