@@ -193,7 +193,10 @@ def test_one_that_was_removed_is_removed(session: Session, instead: str) -> None
         (session.workspace / "other" / "sub").mkdir(parents=True)
         place.parent.rmdir()
         place.parent.symlink_to("other")
-    home(session, files=("left.txt", *({"a file": ["sub"], "a link": ["sub"], "a link above": ["deep"]}.get(instead, []))))
+    home(
+        session,
+        files=("left.txt", *({"a file": ["sub"], "a link": ["sub"], "a link above": ["deep"]}.get(instead, []))),
+    )
 
 
 @pytest.mark.parametrize("trouble", ["none", "no-index"])

@@ -63,8 +63,8 @@ def no_landlock() -> None:
 
     rendered = landlock.render_landlock
 
-    def everything(*arguments: Any) -> landlock.LandlockRules:
-        rules = rendered(*arguments)
+    def everything(*arguments: Any, **more: Any) -> landlock.LandlockRules:
+        rules = rendered(*arguments, **more)
         return replace(rules, scoped=0, paths=(("/", rules.handled_fs),))
 
     for module in (landlock, spec_format, *_importers("render_landlock")):
@@ -292,6 +292,61 @@ def no_return() -> None:
         return returning.Brought(branch=plan.branch)
 
     returning._apply = nothing
+
+
+@weakening
+def finish_without_any_layer() -> None:
+    """The script lets git enter repositories, the kernel runs the agent's files, the supervisor denies nothing."""
+    _finish_enters()
+    _finish_runs_what_it_writes()
+    _finish_runs_every_program()
+
+
+@weakening
+def finish_by_the_script_alone() -> None:
+    _finish_runs_what_it_writes()
+    _finish_runs_every_program()
+
+
+@weakening
+def finish_by_the_kernel_alone() -> None:
+    _finish_enters()
+    _finish_runs_every_program()
+
+
+@weakening
+def finish_by_the_supervisor_alone() -> None:
+    _finish_enters()
+    _finish_runs_what_it_writes()
+
+
+def _finish_enters() -> None:
+    from containai.workspace import scripts
+
+    command = scripts._command
+
+    def careless(*words: Any) -> tuple[str, ...]:
+        shell, option, text, *rest = command(*words)
+        return shell, option, text.replace("set_links_aside() {", "set_links_aside() {\nreturn 0", 1), *rest
+
+    scripts._command = careless
+
+
+def _finish_runs_what_it_writes() -> None:
+    from containai.session import returning
+
+    rendered = returning.render_housekeeping
+
+    def careless(*words: Any, **more: Any) -> Any:
+        return replace(rendered(*words, **more), runs_what_it_writes=True)
+
+    returning.render_housekeeping = careless
+
+
+def _finish_runs_every_program() -> None:
+    from containai.supervise.housekeeping import OwnPrograms
+
+    OwnPrograms.decide = lambda *_: 0
 
 
 def _importers(name: str) -> list[Any]:

@@ -28,10 +28,19 @@ _STEPS = 8  # how often, on the way to its limit, a workspace is measured
 class DiskGuard:
     """Watches one workspace until it is stopped."""
 
-    def __init__(self, workspace: Path, most_bytes: int, on_failure: Callable[[ContainaiError], None]) -> None:
+    def __init__(
+        self,
+        workspace: Path,
+        most_bytes: int,
+        on_failure: Callable[[ContainaiError], None],
+        *,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        """``reserve_bytes`` is what is left free to others."""
         self._workspace = workspace
         self._most_bytes = most_bytes
         self._on_failure = on_failure
+        self._reserve_bytes = reserve_bytes
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="disk-guard", daemon=True)
 
@@ -48,7 +57,7 @@ class DiskGuard:
         not_before = 0.0
         while not self._stopped.wait(_INTERVAL_S):
             free = free_bytes(self._workspace)
-            scarce = free < RESERVE_BYTES and begun - free > RESERVE_BYTES // 8
+            scarce = free < self._reserve_bytes and begun - free > RESERVE_BYTES // 8
             due = measured_at - free > self._most_bytes // _STEPS and monotonic_s() > not_before
             if not (scarce or due):
                 continue

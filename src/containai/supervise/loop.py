@@ -11,17 +11,24 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from containai.audit.writer import EventLog
 from containai.errors import AuditError
 from containai.host.clock import since_process_start_s
-from containai.supervise.rules import RuleBook
 from containai.supervise.spool import NOTHING_DENIED, Denials, drain, read_records
 
 # native/supervise/supervise.c: decide_fn
 _DECIDE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+class Decider(Protocol):
+    """Rules about execs."""
+
+    def decide(self, event: Mapping[str, Any], program: int) -> int:
+        """See ``rules.RuleBook``."""
 
 
 class ExecSupervisor:
@@ -41,8 +48,10 @@ class ExecSupervisor:
         library: Path,
         spool: Path,
         denials: Denials = NOTHING_DENIED,
-        rules: RuleBook | None = None,
+        rules: Decider | None = None,
+        container: str = "",
     ) -> None:
+        """``container`` is the label of one that is not the agent's: its records say so."""
         self._notify_fd = notify_fd
         self._log = log
         self._on_failure = on_failure
@@ -50,6 +59,7 @@ class ExecSupervisor:
         self._path = spool
         self._denials = denials
         self._rules = rules
+        self._container = container
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -111,7 +121,7 @@ class ExecSupervisor:
             try:
                 while True:
                     begun = self._at
-                    self._at, records = drain(self._spool, begun, self._log, self._denials)
+                    self._at, records = drain(self._spool, begun, self._log, self._denials, self._container)
                     if records and self.first_exec_s is None:
                         self.first_exec_s = since_process_start_s()
                     if self._at == begun:

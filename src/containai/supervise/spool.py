@@ -7,9 +7,10 @@ the launcher; the launcher moves what is there into the chained log, and ``recov
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _HEAD = struct.Struct("=IIQii4H")
 _LARGEST = 32 + 4 * 4096 + 4096
 _CUT, _FOUND, _LOOKED, _NOEXEC, _DENIED, _RULE_SHIFT = 1, 2, 4, 8, 16, 16
 _NAMES = "execs*.spool"
+_OF_CONTAINER = re.compile(r"execs-([a-z]+)\.spool")
 
 Fields = dict[str, Any]
 
@@ -47,6 +49,10 @@ class Denials:
             rules=tuple(config.get("exec_rules", ())),
             enforced=config.get("exec_policy") != "observe",
         )
+
+    def for_housekeeping(self) -> Denials:
+        """For a container of our own, whose one rule it is that it executes our own programs."""
+        return replace(self, rules=("housekeeping",), enforced=True)
 
 
 NOTHING_DENIED = Denials()
@@ -105,28 +111,46 @@ def _verdict(flags: int, resolved: str, denials: Denials) -> Fields:
     return {"would_deny": who.get("rule", "deny")}
 
 
-def drain(spool: int, at: int, log: EventLog, denials: Denials = NOTHING_DENIED) -> tuple[int, list[Fields]]:
+def spool_name(container: str) -> str:
+    """The spool of a container that is not the agent's."""
+    return f"execs-{container}.spool"
+
+
+def drain(
+    spool: int, at: int, log: EventLog, denials: Denials = NOTHING_DENIED, container: str = ""
+) -> tuple[int, list[Fields]]:
     """Move what is in the spool behind ``at`` into the log; where the rest begins, and what was moved.
+
+    Args:
+        container: Whose execs these are, where they are not the agent's.
 
     Raises:
         AuditError: The log cannot be written.
     """
     data = os.pread(spool, 1 << 20, at)
     records, used = read_records(data, denials)
+    _mark(records, container)
     if records:
         log.append_all((Kind.EXEC, "exec", record) for record in records)
     return at + used, records
 
 
-def recover_spools(folder: Path, log: EventLog) -> None:
+def _mark(records: list[Fields], container: str) -> None:
+    if container:
+        for record in records:
+            record["container"] = container
+
+
+def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
     """Move into the log what a killed launcher had not, and remove its spools.
+
+    Returns:
+        The programs that the session's policy denies, by their real paths.
 
     Raises:
         AuditError: The log cannot be written.
     """
     spools = sorted(folder.glob(_NAMES))
-    if not spools:
-        return
     known: set[tuple[str, int]] = set()
     denials = NOTHING_DENIED
     for event in read_events(log.path):
@@ -136,9 +160,13 @@ def recover_spools(folder: Path, log: EventLog) -> None:
             denials = Denials.read(event)
     for spool in spools:
         at, size = 0, spool.stat().st_size
+        whose = _OF_CONTAINER.fullmatch(spool.name)
+        container = whose[1] if whose else ""
         with spool.open("rb") as file:
             while True:
-                records, used = read_records(os.pread(file.fileno(), 1 << 20, at), denials)
+                data = os.pread(file.fileno(), 1 << 20, at)
+                records, used = read_records(data, denials.for_housekeeping() if container else denials)
+                _mark(records, container)
                 if not used:
                     break
                 new = [record for record in records if (record["ts"], record["pid"]) not in known]
@@ -149,3 +177,4 @@ def recover_spools(folder: Path, log: EventLog) -> None:
         else:
             log.append(Kind.SESSION, "spool-damaged", path=spool.name, unread_bytes=size - at)
             spool.rename(spool.with_suffix(".damaged"))
+    return tuple(sorted(denials.files)) if denials.enforced else ()

@@ -129,7 +129,12 @@ class EmbeddedEngine:
             ports=spec.listeners,
             limits=spec.limits,
             landlock=deny_programs(
-                render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
+                render_landlock(
+                    spec.mounts,
+                    spec.files,
+                    self._tools.landlock_abi,
+                    runs_what_it_writes=spec.runs_what_it_writes,
+                ),
                 frozenset(spec.denied),
             ),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
