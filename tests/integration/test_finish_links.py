@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -111,6 +112,39 @@ def test_no_repository_inside_is_entered(session: Session, way: Callable[[Sessio
     (session.workspace / "left.txt").write_text("left\n")
     tip = home(session, files=("sub/a.txt", "left.txt"))
     assert git(session.host, "show", f"{tip}:sub/a.txt") == "changed inside"
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_no_repository_inside_is_entered_that_a_sparse_checkout_leaves_out(session: Session, collapsed: bool) -> None:
+    """A sparse index names a whole folder by one entry. Git makes none for a folder that holds a link; an agent can."""
+    for name in ("one/x", "two/y"):
+        (session.workspace / name).parent.mkdir()
+        (session.workspace / name).write_text("x\n")
+    if collapsed:
+        commit(session.workspace, "directories")
+        without = session.agent("rev-parse", "HEAD:two")
+    inner = monitored(session, "two/sub")
+    commit(session.workspace, "a link")
+    shutil.move(inner, session.place / "aside")
+    if collapsed:
+        session.agent("reset", "--quiet", "--hard", "HEAD~")
+        session.agent("sparse-checkout", "set", "--cone", "--sparse-index", "one")
+        rename(session.workspace / ".git" / "index", without, session.agent("rev-parse", "HEAD@{1}:two"))
+        assert session.agent("ls-files", "-s", "--sparse", "two").startswith("040000 ")
+    else:
+        session.agent("sparse-checkout", "set", "--cone", "one")
+    assert "160000 " in session.agent("ls-files", "-s")
+    shutil.rmtree(session.workspace / "two", ignore_errors=True)
+    shutil.move(session.place / "aside", inner)
+    (session.place / "trace").unlink(missing_ok=True)
+    (inner / "a.txt").write_text("changed inside\n")
+    home(session, files=("two/sub/a.txt", "two/y", "one/x"))
+
+
+def rename(index: Path, old: str, new: str) -> None:
+    """Put another object in the place of one that an index names."""
+    content = index.read_bytes()[:-20].replace(bytes.fromhex(old), bytes.fromhex(new))
+    index.write_bytes(content + hashlib.sha1(content, usedforsecurity=False).digest())
 
 
 def test_a_submodule_that_is_checked_out_is_not_entered_and_stays_one(session: Session) -> None:
