@@ -43,6 +43,7 @@ class ContainerSpec:
         labels: What it is, where the engine keeps labels (D4).
         image: Identity of its image, where the engine has images.
         denied: Programs that cannot be run or read, by their real paths.
+        runs_what_it_writes: Whether a file can be executed that stands where the container may write.
     """
 
     label: str
@@ -60,6 +61,7 @@ class ContainerSpec:
     name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     denied: tuple[str, ...] = ()
+    runs_what_it_writes: bool = True
     image: str = ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
     with contextlib.ExitStack() as held:
         log = EventLog(directory.events_path, record.id)
         held.callback(log.close)
-        recover_spools(directory.path, log)
+        plan = replace(plan, denied_files=recover_spools(directory.path, log))
         log.append(Kind.SESSION, "recovered", phase=record.phase.value)
         quarantine = (
             open_quarantine(directory.quarantine, branch, record.base_commit)

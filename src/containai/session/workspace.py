@@ -66,7 +66,7 @@ def prepare_workspace(engine: Engine, session: OpenSession, signals: EndingSigna
         raise WorkspaceError(
             "the workspace could not be cloned",
             code="workspace.clone",
-            details=chore.output.decode(errors="replace").strip()[-2000:],
+            details=chore.errors.decode(errors="replace").strip()[-2000:],
             remedy=["git fsck in the repository", "df -h: is there room for a copy?"],
         )
     session.log.append(Kind.SESSION, "workspace-ready", head=plan.source.base_commit)

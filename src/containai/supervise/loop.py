@@ -10,13 +10,13 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from containai.audit.writer import EventLog
 from containai.errors import AuditError
 from containai.host.clock import since_process_start_s
-from containai.supervise.rules import RuleBook
 from containai.supervise.spool import NOTHING_DENIED, Denials, move_records, read_records
 
 # native/supervise/supervise.c: decide_fn
@@ -43,6 +43,13 @@ class _Store(ctypes.Structure):
     )
 
 
+class Decider(Protocol):
+    """Rules about execs."""
+
+    def decide(self, event: Mapping[str, Any], program: int) -> int:
+        """See ``rules.RuleBook``."""
+
+
 class ExecSupervisor:
     """Answers one container's exec notifications.
 
@@ -60,8 +67,10 @@ class ExecSupervisor:
         library: Path,
         spool: Path,
         denials: Denials = NOTHING_DENIED,
-        rules: RuleBook | None = None,
+        rules: Decider | None = None,
+        container: str = "",
     ) -> None:
+        """``container`` is the label of one that is not the agent's: its records say so."""
         self._notify_fd = notify_fd
         self._log = log
         self._on_failure = on_failure
@@ -69,6 +78,7 @@ class ExecSupervisor:
         self._path = spool
         self._denials = denials
         self._rules = rules
+        self._container = container
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -160,7 +170,7 @@ class ExecSupervisor:
         data = os.pread(self._spool, _CHUNK_BYTES, self._store.moved - begun)
         if self._store.begun != begun:  # the file was begun anew meanwhile: what was read may be of both
             return True
-        used = move_records(data, self._log, self._denials)
+        used = move_records(data, self._log, self._denials, self._container)
         self._store.moved += used
         os.eventfd_write(self._room, 1)
         return used > 0

@@ -7,10 +7,11 @@ the launcher; the launcher moves what is there into the chained log, and ``recov
 from __future__ import annotations
 
 import os
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _MOST_ESCAPED = 4096
 _WORST_OF_A_BYTE = 6
 _WORST_OF_A_LETTER = 12
 _NAMES = "execs*.spool"
+_OF_CONTAINER = re.compile(r"execs-([a-z]+)\.spool")
 
 Fields = dict[str, Any]
 
@@ -55,6 +57,10 @@ class Denials:
             rules=tuple(config.get("exec_rules", ())),
             enforced=config.get("exec_policy") != "observe",
         )
+
+    def for_housekeeping(self) -> Denials:
+        """For a container of our own, whose one rule it is that it executes our own programs."""
+        return replace(self, rules=("housekeeping",), enforced=True)
 
 
 NOTHING_DENIED = Denials()
@@ -151,13 +157,22 @@ def _bound_text(text: str, room: int) -> str:
     return text[: fits - 1]
 
 
-def move_records(data: bytes, log: EventLog, denials: Denials = NOTHING_DENIED) -> int:
+def spool_name(container: str) -> str:
+    """The spool of a container that is not the agent's."""
+    return f"execs-{container}.spool"
+
+
+def move_records(data: bytes, log: EventLog, denials: Denials = NOTHING_DENIED, container: str = "") -> int:
     """Put the whole records at the beginning of ``data`` into the log; how many bytes they are.
+
+    Args:
+        container: Whose execs these are, where they are not the agent's.
 
     Raises:
         AuditError: The log cannot be written.
     """
     records, used = read_records(data, denials, bounded=True)
+    _mark(records, container)
     if records:
         log.append_all((Kind.EXEC, "exec", record) for record in records)
     return used
@@ -168,15 +183,22 @@ def has_spools(folder: Path) -> bool:
     return any(folder.glob(_NAMES))
 
 
-def recover_spools(folder: Path, log: EventLog) -> None:
+def _mark(records: list[Fields], container: str) -> None:
+    if container:
+        for record in records:
+            record["container"] = container
+
+
+def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
     """Move into the log what a launcher had not when it was killed or the log failed, and remove its spools.
+
+    Returns:
+        The programs that the session's policy denies, by their real paths.
 
     Raises:
         AuditError: The log cannot be written.
     """
     spools = sorted(folder.glob(_NAMES))
-    if not spools:
-        return
     known: set[tuple[str, int]] = set()
     denials = NOTHING_DENIED
     for event in read_events(log.path):
@@ -186,9 +208,13 @@ def recover_spools(folder: Path, log: EventLog) -> None:
             denials = Denials.read(event)
     for spool in spools:
         at, size = 0, spool.stat().st_size
+        whose = _OF_CONTAINER.fullmatch(spool.name)
+        container = whose[1] if whose else ""
         with spool.open("rb") as file:
             while True:
-                records, used = read_records(os.pread(file.fileno(), 1 << 20, at), denials, bounded=True)
+                data = os.pread(file.fileno(), 1 << 20, at)
+                records, used = read_records(data, denials.for_housekeeping() if container else denials, bounded=True)
+                _mark(records, container)
                 if not used:
                     break
                 new = [record for record in records if (record["ts"], record["pid"]) not in known]
@@ -201,3 +227,4 @@ def recover_spools(folder: Path, log: EventLog) -> None:
         else:
             log.append(Kind.SESSION, "spool-damaged", path=spool.name, unread_bytes=size - at)
             spool.rename(spool.with_suffix(".damaged"))
+    return tuple(sorted(denials.files)) if denials.enforced else ()

@@ -167,3 +167,18 @@ def test_a_drained_record_is_in_the_log_once_and_recover_brings_the_rest(tmp_pat
     assert [event["pid"] for event in read_events(log.path)] == [1, 2, 5, 3]
     assert find_break(log.path.read_bytes().splitlines(keepends=True)) is None
     assert list(tmp_path.glob("*.spool")) == []
+
+
+def test_the_records_of_another_container_say_whose_they_are(tmp_path: Path) -> None:
+    """Those that a killed launcher left, too, with the rule of that container in the place of the agent's."""
+    (tmp_path / "execs.spool").write_bytes(record(1, flags=6 | 16 | 1 << 16))
+    (tmp_path / "execs-1.spool").write_bytes(record(2, "/bin/denied", "/", "/bin/denied", flags=6))
+    (tmp_path / "execs-finish.spool").write_bytes(record(3, flags=6 | 16 | 1 << 16))
+    log = EventLog(tmp_path / "events.jsonl", "s")
+    log.append(Kind.SESSION, "session-config", denied=["/bin/denied"], exec_rules=["users"], exec_policy="enforce")
+    assert recover_spools(tmp_path, log) == ("/bin/denied",)
+    log.close()
+    found = {event["pid"]: event for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "exec"}
+    assert [found[number].get("container") for number in (1, 2, 3)] == [None, None, "finish"]
+    assert [found[number].get("rule") for number in (1, 2, 3)] == ["users", None, "housekeeping"]
+    assert not list(tmp_path.glob("*.spool"))

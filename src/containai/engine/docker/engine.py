@@ -206,7 +206,12 @@ class DockerEngine:
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
-            landlock=render_landlock((*_TREES, _CPU_INFO, *spec.mounts), spec.files, self._tools.landlock_abi),
+            landlock=render_landlock(
+                (*_TREES, _CPU_INFO, *spec.mounts),
+                spec.files,
+                self._tools.landlock_abi,
+                runs_what_it_writes=spec.runs_what_it_writes,
+            ),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
             apparmor_profile="",  # Docker has put it on
             supervised=spec.supervised,

@@ -136,7 +136,12 @@ class EmbeddedEngine:
             limits=spec.limits,
             rlimits=shared_rlimits(),
             landlock=deny_programs(
-                render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
+                render_landlock(
+                    spec.mounts,
+                    spec.files,
+                    self._tools.landlock_abi,
+                    runs_what_it_writes=spec.runs_what_it_writes,
+                ),
                 frozenset(spec.denied),
             ),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
