@@ -4,8 +4,8 @@ No engine library's type or exception crosses this line. One contract suite (``t
 runs against every engine.
 
 Order of calls: ``create`` (container exists, guards on, no instruction of the agent has run) →
-``inspect`` (read back from the kernel) → ``start`` → ``signal`` any number of times → ``wait`` →
-``destroy`` (idempotent, also after a failed ``create``).
+``inspect`` (read back from the kernel) → ``prepare`` and ``wait``, where the specification has a preparation →
+``start`` → ``signal`` any number of times → ``wait`` → ``destroy`` (idempotent, also after a failed ``create``).
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class ContainerSpec:
         labels: What it is, where the engine keeps labels (D4).
         image: Identity of its image, where the engine has images.
         denied: Programs that cannot be run or read, by their real paths.
+        preparation: A program of ours that can be run before ``command``, alone; nothing of it is left then.
+        preparation_environment: Complete; holds no secret.
     """
 
     label: str
@@ -61,6 +63,8 @@ class ContainerSpec:
     labels: tuple[tuple[str, str], ...] = ()
     denied: tuple[str, ...] = ()
     image: str = ""
+    preparation: tuple[str, ...] = ()
+    preparation_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +142,14 @@ class Container(Protocol):
         listeners: Listening sockets inside its network, in the order of ``ContainerSpec.listeners``.
         notify_fd: Listener of its exec notifications, or -1.
         terminal_fd: Master of its terminal, or -1.
+        preparation_fd: What the preparation prints, or -1.
     """
 
     pid: int
     listeners: tuple[int, ...]
     notify_fd: int
     terminal_fd: int
+    preparation_fd: int
 
     def inspect(self) -> EffectiveConfig:
         """Read the effective configuration back from the kernel."""
@@ -156,6 +162,9 @@ class Container(Protocol):
 
         Until then, and where the engine knows no such way in, none can enter.
         """
+
+    def prepare(self) -> None:
+        """Run the preparation; ``wait`` waits for its end, and that of all its processes. None of its execs is recorded."""
 
     def start(self) -> None:
         """Let the agent's first instruction happen."""
@@ -191,9 +200,14 @@ class PendingContainer(Protocol):
 
 
 class Engine(Protocol):
-    """A way to make containers."""
+    """A way to make containers.
+
+    Attributes:
+        prepares_inside: Whether a container costs so much that the agent's own is where the workspace is prepared.
+    """
 
     name: str
+    prepares_inside: bool
     expectation: Expectation
 
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:

@@ -34,6 +34,8 @@ def encode_spec(
     supervised: bool,
     terminal: bool,
     made: Iterable[Made] = (),
+    preparation: Sequence[str] = (),
+    preparation_environment: Mapping[str, str] | None = None,
 ) -> bytes:
     """Encode one specification.
 
@@ -42,6 +44,9 @@ def encode_spec(
     """
     records = [_record(b"A", os.fsencode(argument)) for argument in command]
     records += [_record(b"E", os.fsencode(f"{name}={value}")) for name, value in environment.items()]
+    records += [_record(b"a", os.fsencode(argument)) for argument in preparation]
+    for name, value in (preparation_environment or {}).items():
+        records.append(_record(b"e", os.fsencode(f"{name}={value}")))
     records.append(_record(b"W", os.fsencode(working_directory)))
     records += [_record(b"P", struct.pack("<H", port)) for port in ports]
     for kind, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, limits.open_files)):

@@ -1,4 +1,4 @@
-"""The two short containers around the agent's: one clones the workspace, one brings the work out."""
+"""The short containers around the agent's: one prepares the workspace, one brings the work out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 
 from containai.audit.writer import EventLog
-from containai.engine.protocol import Container, ContainerSpec, Engine, Stdio
+from containai.engine.protocol import Container, ContainerSpec, Engine, ExitResult, Stdio
 from containai.engine.verify import find_drift
 from containai.errors import DriftError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
@@ -85,7 +85,7 @@ def run_chore(
         read, write = os.pipe()
         if os.geteuid() == 0:
             os.fchown(write, spec.identity.agent_uid, -1)
-        collected = _Collector(read)
+        collected = Collector(read)
         try:
             container = create_verified(engine, spec, Stdio(stdin=stdin, stdout=write, stderr=write))
         finally:
@@ -95,20 +95,27 @@ def run_chore(
         undo.callback(server.stop)
         server.start()
         container.start()
-        deadline = monotonic_s() + timeout_s
-        result = container.wait(deadline, signals.wake_fd if signals else -1)
-        while result is None and signals is not None and (number := signals.take()) is not None:
-            if patience == 0:
-                raise Interrupted(number, spec.label)
-            patience -= 1
-            result = container.wait(deadline, signals.wake_fd)
-    output = collected.result()
+        result = await_chore(container, spec.label, timeout_s, signals, patience)
+    return Chore(status=result.status, output=collected.result())
+
+
+def await_chore(
+    container: Container, label: str, timeout_s: float, signals: EndingSignals | None, patience: int = 0
+) -> ExitResult:
+    """Wait for what runs in a container; arguments and exceptions as those of ``run_chore``."""
+    deadline = monotonic_s() + timeout_s
+    result = container.wait(deadline, signals.wake_fd if signals else -1)
+    while result is None and signals is not None and (number := signals.take()) is not None:
+        if patience == 0:
+            raise Interrupted(number, label)
+        patience -= 1
+        result = container.wait(deadline, signals.wake_fd)
     if result is None:
-        raise WorkspaceError(f"the {spec.label} step took longer than {timeout_s:g} s", code="workspace.timeout")
-    return Chore(status=result.status, output=output)
+        raise WorkspaceError(f"the {label} step took longer than {timeout_s:g} s", code="workspace.timeout")
+    return result
 
 
-class _Collector:
+class Collector:
     """Reads a pipe to its end, keeping a bounded beginning."""
 
     def __init__(self, fd: int) -> None:
@@ -123,5 +130,6 @@ class _Collector:
                 self._kept = (self._kept + chunk)[:_MAX_OUTPUT_BYTES]
 
     def result(self) -> bytes:
+        """What there was, once the pipe has ended."""
         self._thread.join(5.0)
         return self._kept

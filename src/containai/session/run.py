@@ -1,7 +1,7 @@
 """One session, from the request to the returned work. The stages in order; no decision of its own.
 
-request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) -> prepare
-        -> create -> verify -> guard -> attend -> return -> settle
+request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) -> create -> prepare
+        -> verify -> guard -> attend -> return -> settle
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from containai.session.report import Reporter
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase
 from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
-from containai.session.workspace import prepare_workspace
+from containai.session.workspace import check_out_apart, check_out_inside, checkout_command, fill_workspace
 from containai.workspace.notes import start_left_out_notes
 
 if TYPE_CHECKING:
@@ -59,14 +59,25 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         streams = open_streams(
             session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout, unattended=request.prompt is not None
         )
-        spec = render_agent(session.plan, passed)
+        inside = engine.prepares_inside
+        spec = render_agent(session.plan, passed, preparation=checkout_command(session.plan) if inside else ())
         # Made while the workspace is cloned; it waits, guarded and without an instruction of the agent's, for start.
         pending = engine.begin(spec, streams.stdio)
         undo.callback(pending.abandon)
         streams.given()
-        notes = (*decided.notes, *_prepare(engine, session, decided, signals))
-        signals.stop_if_raised()
-        container = verified(engine, spec, pending.complete())
+        left_out = start_left_out_notes(decided.source)  # git answers while the workspace is cloned
+        with contextlib.ExitStack() as asked:
+            asked.callback(left_out.collect, 0.0)
+            told = fill_workspace(session)
+            if not inside:
+                check_out_apart(engine, session, signals)
+            signals.stop_if_raised()
+            container = verified(engine, spec, pending.complete())
+            undo.callback(container.destroy)
+            if inside:
+                check_out_inside(container, session, signals)
+            asked.pop_all()
+        notes = (*decided.notes, *told, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
         ended, guards = _attend(
             engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
         )
@@ -78,17 +89,6 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
             engine, session.directory, session.plan, session.quarantine, session.log, signals, config_dir=config_dir
         )
         return _settle(session, ended, guards, brought)
-
-
-def _prepare(engine: Engine, session: OpenSession, decided: Decided, signals: EndingSignals) -> tuple[str, ...]:
-    """Clone the workspace; meanwhile git finds out what the copy leaves out."""
-    left_out = start_left_out_notes(decided.source)
-    left: tuple[str, ...] = ()
-    try:
-        told = prepare_workspace(engine, session, signals)
-    finally:
-        left = left_out.collect(monotonic_s() + _NOTES_GRACE_S)
-    return (*told, *left)
 
 
 def _attend(

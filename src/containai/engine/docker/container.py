@@ -7,11 +7,12 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from containai.engine.docker.door import Door, Usher
+from containai.engine.docker.door import Door
 from containai.engine.docker.drift import find_engine_drift
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import FirstProcess, Report
 from containai.engine.protocol import ContainerSpec, Stdio
+from containai.engine.usher import Usher
 from containai.host.docker import Daemon
 
 

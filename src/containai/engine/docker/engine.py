@@ -25,12 +25,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from containai.engine.docker.container import DockerContainer
-from containai.engine.docker.door import Door, Usher, let_continue
+from containai.engine.docker.door import Door
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
 from containai.engine.spec_format import Made, encode_spec
 from containai.engine.tether import tether_prefix
+from containai.engine.usher import Usher, let_continue
 from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
@@ -67,6 +68,7 @@ class DockerEngine:
     """See ``engine.protocol.Engine``."""
 
     name = "docker"
+    prepares_inside = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
@@ -207,6 +209,8 @@ class DockerEngine:
             supervised=spec.supervised,
             terminal=terminal,
             made=_made(spec),
+            preparation=spec.preparation,
+            preparation_environment=spec.preparation_environment,
         )
 
 

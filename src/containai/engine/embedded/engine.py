@@ -49,6 +49,7 @@ class EmbeddedEngine:
     """See ``engine.protocol.Engine``."""
 
     name = "embedded"
+    prepares_inside = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -136,6 +137,8 @@ class EmbeddedEngine:
             apparmor_profile=self._tools.apparmor_profile,
             supervised=spec.supervised,
             terminal=terminal,
+            preparation=spec.preparation,
+            preparation_environment=spec.preparation_environment,
         )
 
 
