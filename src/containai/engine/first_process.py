@@ -11,13 +11,13 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from containai.engine.protocol import ContainerSpec, EffectiveConfig, ExitResult, Stdio
 from containai.engine.readback import read_effective_config
 from containai.errors import EngineError
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
 
 if TYPE_CHECKING:
     from containai.engine.usher import Usher

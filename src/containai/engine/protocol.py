@@ -11,12 +11,13 @@ Order of calls: ``create`` (container exists, guards on, no instruction of the a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from containai.plan.model import Identity, Mount, StagedFile
 from containai.policy.model import Limits
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,7 @@ class Container(Protocol):
         """
 
     def prepare(self) -> None:
-        """Run the preparation; ``wait`` waits for its end, and that of all its processes. None of its execs is recorded."""
+        """Run the preparation, of which no exec is recorded; ``wait`` waits for its end, and for all its processes."""
 
     def start(self) -> None:
         """Let the agent's first instruction happen."""
@@ -182,7 +183,7 @@ class Container(Protocol):
         """Why the agent's program could not be run, or an empty text."""
 
     def destroy(self) -> None:
-        """End every process and remove every trace. Idempotent."""
+        """End every process and remove every trace; an engine may do the latter meanwhile. Idempotent."""
 
 
 class PendingContainer(Protocol):
@@ -215,6 +216,9 @@ class Engine(Protocol):
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher, and makes it this user's."""
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait until every trace of what was destroyed is gone; in words, what is not. Idempotent."""
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
         """Make a container with all guards on and nothing of the agent run yet.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 
 from containai.host.cgroups import Delegation, NoDelegation
+from containai.record import dataclass
 
 MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
 UNREADABLE = -1  # a switch of the kernel that is there and cannot be read

@@ -34,9 +34,7 @@ def listener_ports(plan: SessionPlan) -> tuple[int, ...]:
     return (RETURN_PORT, *proxy, *(service.port for service in network.local_services))
 
 
-def render_agent(
-    plan: SessionPlan, passed: Mapping[str, str], *, preparation: tuple[str, ...] = ()
-) -> ContainerSpec:
+def render_agent(plan: SessionPlan, passed: Mapping[str, str], *, preparation: tuple[str, ...] = ()) -> ContainerSpec:
     """The agent's container.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import dataclass
 
 from containai.audit.writer import EventLog
 from containai.engine.protocol import Container, ContainerSpec, Engine, ExitResult, Stdio
@@ -14,6 +13,7 @@ from containai.errors import DriftError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
 from containai.git_return.server import ReturnServer
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
 from containai.session.signals import EndingSignals, Interrupted
 
 _MAX_OUTPUT_BYTES = 256 * 1024

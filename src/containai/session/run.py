@@ -7,6 +7,7 @@ request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) ->
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from containai.host.clock import monotonic_s, since_process_start_s
 from containai.plan.request import RunRequest
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
-from containai.session.decide import Decided, Host, decide
+from containai.session.decide import Host, decide
 from containai.session.engines import make_engine
 from containai.session.guards import Guards
 from containai.session.housekeeping import verified
@@ -56,6 +57,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
         engine = make_engine(decided.engine, decided.facts)
+        always.callback(engine.settle)
         streams = open_streams(
             session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout, unattended=request.prompt is not None
         )
@@ -88,7 +90,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         brought = bring_home(
             engine, session.directory, session.plan, session.quarantine, session.log, signals, config_dir=config_dir
         )
-        return _settle(session, ended, guards, brought)
+        return _settle(engine, session, ended, guards, brought)
 
 
 def _attend(
@@ -115,6 +117,7 @@ def _attend(
         running.callback(streams.drain)
         container.start()
         undo.pop_all()  # from here on work may exist: nothing is thrown away
+        gc.enable()
         guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
         session.directory.make_durable()  # while the agent already runs
         ended = attend(container, signals, plan.timeout_s)
@@ -129,11 +132,12 @@ def _attend(
     return ended, guards
 
 
-def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brought) -> Outcome:
+def _settle(engine: Engine, session: OpenSession, ended: Attended, guards: Guards, brought: Brought) -> Outcome:
     session.log.append(Kind.SESSION, "session-end", status=ended.status)
     from containai.session.returning import settle
 
     settle(session.directory, brought, ended.status)
+    left = engine.settle()
     return Outcome(
         plan=session.plan,
         exit_code=ended.status,
@@ -147,5 +151,5 @@ def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brou
         not_run=ended.not_run,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
-        notes=brought.notes,
+        notes=(*brought.notes, *left),
     )

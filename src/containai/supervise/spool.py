@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind, read_events
 from containai.host.clock import as_rfc3339
+from containai.record import dataclass
 
 # native/supervise/supervise.c: struct head
 _HEAD = struct.Struct("=IIQii4H")

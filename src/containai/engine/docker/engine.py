@@ -20,11 +20,11 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from containai.engine.docker.container import DockerContainer
+from containai.engine.docker.container import DockerContainer, Removals
 from containai.engine.docker.door import Door
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import memory_file, receive_report
@@ -36,6 +36,7 @@ from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
 from containai.plan.model import Mount, MountKind
+from containai.record import dataclass
 from containai.render.docker import (
     CONTROL_INSIDE,
     IMAGE_TREES,
@@ -73,6 +74,7 @@ class DockerEngine:
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
         self._daemon = daemon or Daemon()
+        self._removals = Removals(self._daemon)
         self.expectation = Expectation(
             apparmor_profile=tools.apparmor_profile,
             engine_files=(str(SHIM_INSIDE), str(CONTROL_INSIDE)),
@@ -92,6 +94,10 @@ class DockerEngine:
         """Begin to make a container; ``complete`` or ``abandon`` must follow."""
         given = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
         return PendingDocker(self, spec, stdio, tuple(os.dup(fd) for fd in given))
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait for the daemon to have removed what was destroyed."""
+        return self._removals.settle()
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
@@ -134,8 +140,8 @@ class DockerEngine:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
                 raise EngineError("the container could not be created", code="engine.create", details=details)
             container = DockerContainer(
-                spec, stdio, control, report, daemon=self._daemon, identity=identity, asked=asked,
-                door=door, usher=usher, staging=staging,
+                spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
+                asked=asked, door=door, usher=usher, staging=staging,
             )  # fmt: skip
             undo.callback(container.close_descriptors)
             staging.forget()  # 5

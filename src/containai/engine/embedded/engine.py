@@ -14,7 +14,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
@@ -26,6 +25,7 @@ from containai.engine.spec_format import encode_spec
 from containai.engine.tether import tether_prefix
 from containai.errors import EngineError
 from containai.host import cgroups, process
+from containai.record import dataclass
 from containai.render.bwrap import render_bwrap
 from containai.render.landlock import render_landlock
 
@@ -113,6 +113,10 @@ class EmbeddedEngine:
                 stderr=process.PIPE,
                 pass_fds=(*files, control.fileno(), *streams),
             )
+
+    def settle(self) -> tuple[str, ...]:
+        """Nothing is left once a container is destroyed."""
+        return ()
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
