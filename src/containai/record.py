@@ -34,7 +34,9 @@ def dataclass(*, frozen: bool, slots: bool, kw_only: bool) -> Callable[[_Class],
 
 def _make(cls: _Class) -> _Class:
     for method in (_init, _repr, _eq, _hash, _setattr, _delattr, _getstate, _setstate):
-        setattr(cls, f"__{method.__name__.strip('_')}__", method)
+        name = f"__{method.__name__.strip('_')}__"
+        if name not in cls.__dict__:  # a class may have one of its own, such as a __repr__ that hides a secret
+            setattr(cls, name, method)
     made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, match_args=False, slots=True, kw_only=True)(cls)
     fields = dataclasses.fields(made)
     made._made_of = tuple((f.name, f.default, f.default_factory) for f in fields)

@@ -94,6 +94,20 @@ def test_the_tools_of_dataclasses_work_on_it(kind: Any) -> None:
         assert again is not made
 
 
+@pytest.mark.parametrize("make", [dataclass, dataclasses.dataclass])
+def test_a_method_of_the_classs_own_is_kept(make: Any) -> None:
+    @make(frozen=True, slots=True, kw_only=True)
+    class Own:
+        name: str
+
+        def __repr__(self) -> str:
+            return "hidden"
+
+    made: Any = Own
+    assert repr(made(name="t0p")) == "hidden"
+    assert made(name="a") == made(name="a")
+
+
 def test_no_other_kind_is_made() -> None:
     with pytest.raises(TypeError, match="frozen"):
         dataclass(frozen=False, slots=True, kw_only=True)
