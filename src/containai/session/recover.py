@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
+from containai.record import dataclass
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
 from containai.session.reserve import release_reserve
 from containai.session.returning import bring_home, settle
@@ -145,6 +146,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
         )
         claim_branch(source, branch)
         engine = make_engine(record.engine, facts)
+        held.callback(engine.settle)
         brought = bring_home(engine, directory, plan, quarantine, log, config_dir=config_dir)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
         settle(directory, brought, record.exit_code)

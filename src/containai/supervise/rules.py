@@ -12,11 +12,11 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any
 
 from containai.policy.model import ExecRule
+from containai.record import dataclass
 
 DENY = 1 << 16  # native/supervise/supervise.c
 _LARGEST_HASHED = 256 * 1024 * 1024  # each exec of such a file waits for a fraction of a second

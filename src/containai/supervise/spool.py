@@ -11,13 +11,14 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind, read_events
 from containai.host.clock import as_rfc3339
+from containai.record import dataclass
 
 # native/supervise/supervise.h: struct head
 _HEAD = struct.Struct("=IIQiii6H")
