@@ -32,7 +32,7 @@ def _differences(asked: Mapping[str, Any], found: Mapping[str, Any], pid: int) -
         yield f"Docker says that process {found['State']['Pid']} is the container's first, and not {pid}"
     if found["Image"] != asked["Image"]:
         yield f"the image is {found['Image']}, planned {asked['Image']}"
-    if found["AppArmorProfile"] not in asked["HostConfig"]["SecurityOpt"][1]:
+    if f"apparmor={found['AppArmorProfile']}" not in asked["HostConfig"]["SecurityOpt"]:
         yield f"Docker's AppArmor profile is {found['AppArmorProfile']!r}"
     labels = {k: v for k, v in (found["Config"]["Labels"] or {}).items() if k in asked["Labels"]}
     config = {**found["Config"], "Labels": labels}
