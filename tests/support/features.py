@@ -69,6 +69,11 @@ def _podman() -> bool:
         return False
 
 
+def _throw_away() -> bool:
+    # A word that only tests/vm/run gives to the kernel of a machine that is gone afterwards: nobody sets it by mistake.
+    return os.geteuid() == 0 and "containai.throw-away" in _read("/proc/cmdline").split()
+
+
 def _loop() -> bool:
     # A free device, and the right to use it: nothing is mounted for the question.
     return os.geteuid() == 0 and _runs("losetup", "--find") and _runs("mkfs.ext4", "-V")
@@ -97,6 +102,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "squid": lambda: any(Path(p).exists() for p in ("/usr/sbin/squid", "/usr/bin/squid")),
     "strace": lambda: _runs("strace", "-f", "-e", "trace=fsync", "true"),
     "systemd": lambda: Path("/run/systemd/system").is_dir(),
+    "throw-away-machine": _throw_away,
     "user-namespaces": lambda: _runs(
         "unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "t", "/mnt"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if here.debug:
             raise
         console.error(error)
-        return error.exit_status
+        return _status_of(error, words)
     except BrokenPipeError:
         silence_broken_pipe()
         return 141
@@ -34,14 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if here.debug:
             raise
-        console.error(
-            ContainaiError(
-                "something went wrong inside ContainAI",
-                details=f"{type(error).__name__}: {error}",
-                remedy=["run again with CONTAINAI_DEBUG=1 and report what it prints"],
-            )
+        unexpected = ContainaiError(
+            "something went wrong inside ContainAI",
+            details=f"{type(error).__name__}: {error}",
+            remedy=["run again with CONTAINAI_DEBUG=1 and report what it prints"],
         )
-        return ContainaiError.exit_status
+        console.error(unexpected)
+        return _status_of(unexpected, words)
 
 
 # Command -> (module of this room, function).
@@ -73,6 +73,12 @@ def _stand_on_firm_ground() -> None:
     os.umask(mask & 0o077)  # a mask that shuts out the owner would shut out git
 
 
+def _status_of(error: ContainaiError, words: Sequence[str]) -> int:
+    """125 tells those who start an agent that none was started; of every other command a failure is 1."""
+    failed_before_the_agent = error.exit_status == ContainaiError.exit_status
+    return 1 if failed_before_the_agent and words[:1] != ["run"] else error.exit_status
+
+
 def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
     # Everything behind the first "--" is the agent's command, whatever it looks like.
     command: tuple[str, ...] | None = None
@@ -84,6 +90,7 @@ def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
     if command is not None and args.command_name != "run":
         raise UsageError("only `run` takes a command behind --")
     if args.command_name == "run":
+        gc.disable()  # until the agent runs: a launch leaves next to nothing behind to be collected
         from containai.cli import run
 
         return run.main(args, command, here, console)

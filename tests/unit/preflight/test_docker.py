@@ -6,12 +6,14 @@ import http.server
 import json
 import os
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -183,11 +185,13 @@ PODMAN_INFO = {
 
 class _Answers(http.server.BaseHTTPRequestHandler):
     version = "26.1.5+dfsg1"
+    asked: ClassVar[list[str]] = []
     components: tuple[str, ...] = ("Engine", "containerd", "runc")
     info = INFO
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/v1.44")
+        self.asked.append(path)
         if path == "/version":
             components = [{"Name": name, "Version": "1"} for name in self.components]
             self._answer(200, {"Version": self.version, "Components": components})
@@ -241,8 +245,10 @@ def test_an_old_daemon_is_asked_for_nothing_but_its_version(tmp_path: Path, monk
     if os.geteuid() != 0:
         pytest.skip("only root's daemon is asked, and this one is ours")
     monkeypatch.setattr(_Answers, "version", "20.10.24")
+    monkeypatch.setattr(_Answers, "asked", [])
     with daemon(tmp_path / "s", monkeypatch):
         facts = replace(GOOD, docker=look_at_docker("", ("containai:latest",)))
+    assert _Answers.asked == ["/version"]
     assert "Docker 20.10.24 is too old" in finding(facts, "docker-version").summary
     for name in ("docker-security", "docker-limits", "image"):
         assert finding(facts, name).state is State.UNKNOWN
@@ -255,6 +261,41 @@ def test_a_daemon_that_is_not_roots_is_not_believed(tmp_path: Path, monkeypatch:
         found = look_at_docker("", ("containai:latest",))
     assert "not a socket of root's" in found.problem
     assert found.version == ()
+
+
+# A socket of root's, at which another user's process listens: the kernel remembers who called listen(2).
+_LISTEN = """
+import os, socket, sys, time
+with socket.socket(socket.AF_UNIX) as taken:
+    taken.bind(sys.argv[1])
+    os.setuid(65534)
+    taken.listen()
+    print("listening", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_another_users_process_behind_roots_socket_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can put a socket of root's there")
+    monkeypatch.setattr(looking, "SOCKET", str(tmp_path / "s"))
+    with subprocess.Popen([sys.executable, "-c", _LISTEN, tmp_path / "s"], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout
+            assert child.stdout.readline() == b"listening\n"
+            found = look_at_docker("", ("containai:latest",))
+        finally:
+            child.kill()
+    assert "is not root's" in found.problem
+    assert found.version == ()
+
+
+def test_a_version_that_is_not_told_is_unknown_and_refused() -> None:
+    facts = with_(version=())
+    assert refusals(facts)[0] == "docker-version"
+    assert finding(facts, "docker-version").state is State.UNKNOWN
 
 
 def test_what_is_no_socket_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

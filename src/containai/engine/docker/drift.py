@@ -11,6 +11,8 @@ _HOST_CONFIG = (
     *("CgroupnsMode", "MaskedPaths", "ReadonlyPaths", "Devices", "GroupAdd", "Binds", "VolumesFrom", "PortBindings"),
     *("AutoRemove", "Init", "Memory", "MemorySwap", "CpuPeriod", "CpuQuota", "PidsLimit", "SecurityOpt", "Tmpfs"),
     *("PublishAllPorts", "DeviceRequests", "Ulimits", "ShmSize", "OomScoreAdj", "RestartPolicy", "LogConfig"),
+    # Never asked for, and so to be empty.
+    *("DeviceCgroupRules", "CgroupParent", "Sysctls", "UsernsMode", "OomKillDisable", "ExtraHosts", "Links"),
 )
 
 
