@@ -237,3 +237,26 @@ def the_users_password() -> None:
 
     _on_agent(with_password)
     no_drift_check()
+
+
+@weakening
+def no_disk_guard() -> None:
+    """An agent that fills the disk is not ended."""
+    from containai.session.disk import DiskGuard
+
+    DiskGuard.start = lambda _: None
+
+
+@weakening
+def no_reserve() -> None:
+    """Nothing is kept for the end of a session."""
+    from containai.session import run
+
+    run.take_reserve = lambda _: None
+
+
+@weakening
+def no_kernel_memory_guard() -> None:
+    from containai.session.kernel_memory import KernelMemoryGuard
+
+    KernelMemoryGuard.start = lambda _: None

@@ -2,7 +2,7 @@
 """``containai`` with protections taken away, for tests that must see an attack succeed.
 
 Run as ``python -c 'from tests.support.weakened import main; main()' PIECE+PIECE... WORD...`` from the root of the project.
-Here stand the pieces about what is recorded and what comes home; the others are in ``weak_container``, ``weak_remote``
+Here stand the pieces about what is recorded and what comes home; the others are in ``weak_container``, ``weak_finish``, ``weak_remote``
 and ``weak_machine``.
 """
 
@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from tests.support import weak_container, weak_machine, weak_remote  # noqa: F401  they register their pieces
+from tests.support import weak_container, weak_finish, weak_machine, weak_remote  # noqa: F401  they register their pieces
 from tests.support.weak_container import few_files
 from tests.support.weakening import WEAKENINGS, replace_everywhere, weakening
 
