@@ -187,6 +187,18 @@ class FirstProcess:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def await_end(self) -> None:
+        """Wait until every process is gone, once it was killed.
+
+        Raises:
+            EngineError: The kernel does not end them.
+        """
+        # The kernel reports the first process as ended only after every other one is gone.
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(END_TIMEOUT_S * 1000):
+            raise EngineError("the container does not end", code="engine.stuck", details=f"process {self.pid}")
+
     def end_first_process(self) -> None:
         """End every process of the container and close the talk. Idempotent.
 
@@ -197,11 +209,7 @@ class FirstProcess:
         self._end_preparing()
         if self._pidfd >= 0:
             self.kill()
-            # The kernel reports the first process as ended only after every other one is gone.
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            if not poll.poll(END_TIMEOUT_S * 1000):
-                raise EngineError("the container does not end", code="engine.stuck", details=f"process {self.pid}")
+            self.await_end()
             os.close(self._pidfd)
             self._pidfd = -1
 

@@ -44,6 +44,7 @@ class ContainerSpec:
         labels: What it is, where the engine keeps labels (D4).
         image: Identity of its image, where the engine has images.
         denied: Programs that cannot be run or read, by their real paths.
+        runs_what_it_writes: Whether a file can be executed that stands where the container may write.
         preparation: A program of ours that can be run before ``command``, alone; nothing of it is left then.
         preparation_environment: Complete; holds no secret.
     """
@@ -63,6 +64,7 @@ class ContainerSpec:
     name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     denied: tuple[str, ...] = ()
+    runs_what_it_writes: bool = True
     image: str = ""
     preparation: tuple[str, ...] = ()
     preparation_environment: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +84,13 @@ class MountPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveConfig:
-    """What the kernel says about the container's first process (I11)."""
+    """What the kernel says about the container's first process (I11).
+
+    Attributes:
+        groups: All of them, as seen from the host.
+        capabilities: Every set, the bounding one too.
+        devices: Names of the device nodes in its /dev.
+    """
 
     uid: tuple[int, ...]
     gid: tuple[int, ...]
@@ -101,6 +109,7 @@ class EffectiveConfig:
     swap_bytes: int
     cpus: float
     core_limit: int
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +128,11 @@ class Expectation:
         engine_files: Read-only files that the engine itself puts in.
         shared_namespaces: Namespaces that the engine does not make.
         read_only: Further mounts of the engine's making that must be read-only where they are.
+        must_be_read_only: Those of them that have to be there.
         writable: Further mounts that may be writable, with their file system.
         covers: Paths over which the engine puts nothing at all, so that they are not seen.
         must_be_covered: Those of them that the kernel has.
+        groups: Groups of the launcher's that the engine cannot take from its processes.
         setuid_is_ignored: Whether the engine cannot mount everything ``nosuid``; no_new_privs says the same.
     """
 
@@ -130,8 +141,10 @@ class Expectation:
     shared_namespaces: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
     writable: Mapping[str, str] = field(default_factory=dict)
+    must_be_read_only: frozenset[str] = frozenset()
     covers: frozenset[str] = frozenset()
     must_be_covered: frozenset[str] = frozenset()
+    groups: frozenset[int] = frozenset()
     setuid_is_ignored: bool = False
 
 
@@ -175,6 +188,13 @@ class Container(Protocol):
 
     def kill(self) -> None:
         """End every process of the container at once; safe from any thread."""
+
+    def await_end(self) -> None:
+        """Wait until every process is gone, once it was killed.
+
+        Raises:
+            EngineError: The kernel does not end them.
+        """
 
     def wait(self, deadline_s: float | None, wake_fd: int = -1) -> ExitResult | None:
         """Wait for the end; None at ``deadline_s`` (monotonic clock), or when ``wake_fd`` can be read."""

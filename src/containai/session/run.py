@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from containai.audit.writer import Kind
 from containai.engine.protocol import Container, Engine
 from containai.host.clock import monotonic_s, since_process_start_s
+from containai.host.descriptors import allow_many
 from containai.plan.request import RunRequest
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
@@ -26,6 +27,7 @@ from containai.session.housekeeping import verified
 from containai.session.opened import OpenSession, open_session
 from containai.session.outcome import Outcome
 from containai.session.report import Reporter
+from containai.session.reserve import release_reserve, take_reserve
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase
 from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
@@ -53,6 +55,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
             started nothing is raised for its work: what cannot be returned is kept, and the outcome says so.
     """
     signals = EndingSignals()
+    allow_many()
     decided = decide(request, host)
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
@@ -108,6 +111,7 @@ def _attend(
     plan = session.plan
     with contextlib.ExitStack() as running:
         running.callback(container.destroy)
+        take_reserve(session.directory.path)
         guards = Guards.start(container, session, running)
         say.starting(plan, notes)
         session.log.append(Kind.SESSION, "started", pid=container.pid)
@@ -122,6 +126,10 @@ def _attend(
         session.directory.make_durable()  # while the agent already runs
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
+        container.await_end()
+        release_reserve(session.directory.path)  # for the log, which still gets lines
+    while signals.take() is not None:  # the end that was asked for again has come: it does not cost the work
+        pass
     failure = guards.check()
     ended = replace(ended, not_run=container.why_not_run())
     if failure:
@@ -151,5 +159,5 @@ def _settle(engine: Engine, session: OpenSession, ended: Attended, guards: Guard
         not_run=ended.not_run,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
-        notes=(*brought.notes, *left),
+        notes=(*brought.notes, *left, *guards.notes),
     )

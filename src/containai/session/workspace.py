@@ -89,7 +89,7 @@ def check_out_inside(container: Container, session: OpenSession, signals: Ending
     printed = Collector(os.dup(container.preparation_fd))
     container.prepare()
     result = await_chore(container, "prepare", PREPARE_TIMEOUT_S, signals)
-    _ready(session, Chore(status=result.status, output=printed.result()))
+    _ready(session, Chore(status=result.status, output=b"", errors=printed.result()))
 
 
 def _ready(session: OpenSession, chore: Chore) -> None:
@@ -97,7 +97,7 @@ def _ready(session: OpenSession, chore: Chore) -> None:
         raise WorkspaceError(
             "the workspace could not be cloned",
             code="workspace.clone",
-            details=chore.output.decode(errors="replace").strip()[-2000:],
+            details=chore.errors.decode(errors="replace").strip()[-2000:],
             remedy=["git fsck in the repository", "df -h: is there room for a copy?"],
         )
     session.log.append(Kind.SESSION, "workspace-ready", head=session.plan.source.base_commit)
