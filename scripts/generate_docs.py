@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fills the generated parts of docs/: the seccomp table, the error page, the checks, the command-line reference.
+"""Fills the generated parts of docs/: the seccomp table, the error page, the checks, the hosts, the command line.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. ``--check`` changes nothing and says
 which pages are out of date.
@@ -180,7 +180,15 @@ def preflight_reference() -> str:
     return render_reference()
 
 
+def default_domains() -> str:
+    """The hosts of the default list, one a line."""
+    from containai.policy.model import DEFAULT_DOMAINS
+
+    return "```text\n" + "\n".join(DEFAULT_DOMAINS) + "\n```\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "default-domains": default_domains,
     "preflight-reference": preflight_reference,
     "seccomp-table": seccomp_table,
     "docker-comparison": docker_comparison,

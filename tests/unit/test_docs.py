@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from containai.errors import ContainaiError
+from containai.policy.domains import allows
+from containai.policy.model import DEFAULT_DOMAINS
 from scripts import generate_docs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +62,18 @@ def test_every_error_has_a_stable_code() -> None:
     kinds = [kind for kind in vars(__import__("containai.errors").errors).values() if isinstance(kind, type)]
     codes = [kind.default_code for kind in kinds if issubclass(kind, ContainaiError)]
     assert len(codes) == len(set(codes)) > 8
+
+
+def test_the_example_configuration_allows_what_pip_asks() -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    domains = tomllib.loads(example)["network"]["domains"]
+    assert all(allows(domains, host) for host in ("pypi.org", "files.pythonhosted.org"))
+
+
+def test_the_hosts_named_as_missing_are_not_on_the_default_list() -> None:
+    page = (ROOT / "docs/network.md").read_text(encoding="utf-8")
+    _, rows = page.split("| command | asks | on the default list |\n| --- | --- | --- |\n")
+    table = rows.split("\n\n")[0]
+    hosts = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[2])]
+    assert hosts == ["pypi.org", "files.pythonhosted.org", "github.com"]
+    assert not any(allows(DEFAULT_DOMAINS, host) for host in hosts)
