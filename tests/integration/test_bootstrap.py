@@ -1,0 +1,82 @@
+"""./bootstrap: what needs root is said as one command, the PATH gets this program's commands alone, errors are named."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.users import OrdinaryUser
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the script itself needs; no compiler and no sudo, so that something is missing that root would have to install.
+TOOLS = ("sh", "id", "dirname", "sed", "tr", "head", "find", "stat", "grep", "cat", "sha256sum", "cut", "python3",
+         "git", "bwrap", "setpriv", "env")  # fmt: skip
+
+pytestmark = pytest.mark.user
+
+
+class Bench:
+    """A copy of the script in a place of an ordinary user's, and a PATH of few tools."""
+
+    def __init__(self, user: OrdinaryUser, place: Path) -> None:
+        self.user, self.script, self.tools, self.asked = user, place / "bootstrap", place / "bin", place / "asked"
+        shutil.copy(ROOT / "bootstrap", self.script)
+        self.tools.mkdir()
+        for name in TOOLS:
+            found = shutil.which(name)
+            if found is not None:
+                (self.tools / name).symlink_to(found)
+
+    def record(self, name: str) -> None:
+        """Put a program there that notes its arguments and does nothing."""
+        (self.tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.asked}"\n')
+        (self.tools / name).chmod(0o755)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run it as the ordinary user; its status and standard error."""
+        done = self.user.run([self.script, *arguments], env={"PATH": str(self.tools)})
+        return done.returncode, done.stderr.decode()
+
+
+@pytest.fixture
+def bench(ordinary: OrdinaryUser) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(dir=ordinary.home, prefix="bootstrap-") as place:
+        Path(place).chmod(0o777)  # noqa: S103  # the user's, whoever makes it
+        yield Bench(ordinary, Path(place))
+
+
+def test_without_sudo_root_is_told_one_command(bench: Bench) -> None:
+    bench.record("apt-get")
+
+    status, said = bench.run("install")
+
+    assert status == 1
+    assert f"{bench.script} prepare-host {bench.user.name}    then run this again" in said
+    assert not bench.asked.exists(), "apt-get ran without root"
+    assert not (bench.script.parent / ".venv").exists()
+
+
+def test_that_command_installs_what_is_missing(bench: Bench) -> None:
+    bench.record("apt-get")
+    bench.record("sudo")
+
+    status, said = bench.run("prepare-host", bench.user.name)
+
+    asked = bench.asked.read_text()
+    assert "--no-install-recommends gcc libc6-dev" in asked
+    assert "still missing after apt-get: gcc libc6-dev" in said  # the recorder installed nothing
+    assert status == 1
+
+
+def test_nobody_is_prepared_who_does_not_exist(bench: Bench) -> None:
+    bench.record("sudo")
+
+    status, said = bench.run("prepare-host", "no-such-user")
+
+    assert status == 1
+    assert "no-such-user" in said
+    assert not bench.asked.exists()
