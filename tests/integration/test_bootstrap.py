@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.users import OrdinaryUser
+from tests.support.users import PATH, OrdinaryUser
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the script itself needs; no compiler and no sudo, so that something is missing that root would have to install.
@@ -80,3 +81,36 @@ def test_nobody_is_prepared_who_does_not_exist(bench: Bench) -> None:
     assert status == 1
     assert "no-such-user" in said
     assert not bench.asked.exists()
+
+
+def test_a_misspelt_request_is_named(bench: Bench) -> None:
+    status, said = bench.run("instal")
+
+    assert status == 2
+    assert said.startswith("bootstrap: unknown: instal\n./bootstrap demo ")
+
+
+@pytest.mark.needs("cc", "squid", "bubblewrap")
+def test_the_path_gets_the_commands_of_this_program_alone(bench: Bench) -> None:
+    """pip is not run, which takes a minute: what is tested is what comes after it."""
+    checkout = bench.script.parent
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    environment = checkout / ".venv/bin"
+    environment.mkdir(parents=True)
+    (environment / "python").write_text('#!/bin/sh\n[ "$1" = -m ] || exec /usr/bin/env python3 "$@"\n')
+    (environment / "python").chmod(0o755)
+    environment.parent.chmod(0o777)
+    bench.record("sudo")
+
+    done = bench.user.run([bench.script, "install"], env={"PATH": f"{bench.tools}:{PATH}"})
+
+    assert done.returncode == 0, done.stderr.decode()
+    line = done.stdout.decode()
+    assert line.startswith('export PATH="')
+    assert line.endswith(':$PATH"\n')
+    given = Path(line.removeprefix('export PATH="').removesuffix(':$PATH"\n'))
+    assert given.is_relative_to(checkout)
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        commands = set(tomllib.load(file)["project"]["scripts"])
+    assert {path.name for path in given.iterdir()} == commands
+    assert all((given / name).resolve() == environment / name for name in commands)
