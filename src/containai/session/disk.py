@@ -21,7 +21,7 @@ from containai.host.clock import monotonic_s
 from containai.host.holdings import look
 from containai.host.measure import measure_trees
 from containai.session import reserve
-from containai.session.watch import Watch
+from containai.session.lookout import Lookout
 
 RESERVE_BYTES = 512 * 1024 * 1024
 """Free space below which an agent that took some of it is ended: its work has to be packed, and others write too."""
@@ -52,7 +52,7 @@ class Held(Space):
     hidden: str = ""
 
 
-class DiskGuard(Watch):
+class DiskGuard(Lookout):
     """Watches one session until it is stopped.
 
     Args:
