@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.user, pytest.mark.timeout(240), pyte
 
 PIDS = 200
 MEMORY_MIB = 256
-OPEN_FILES = 5000  # Source: tests.support.weakened, fewer_open_files
+OPEN_FILES = 5000  # Source: tests.support.weak_container, fewer_open_files
 ROOT = Path(__file__).resolve().parents[2]
 NET = ("--network-proxy", "none")
 ATTACK = """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +15,7 @@ from containai.git_return.apply import Returned, apply_return
 from containai.git_return.quarantine import Quarantine, create_quarantine
 from containai.git_return.server import ReturnServer
 from containai.plan.model import Source
+from containai.supervise.housekeeping import PROGRAMS
 from containai.workspace.branch import end_claim, reserve_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output, prepare_command
 from containai.workspace.seed import seed_workspace
@@ -33,6 +35,7 @@ class Session:
     log: EventLog
     server: ReturnServer
     listener: socket.socket
+    variables: dict[str, str] = field(default_factory=dict)  # more of them for the scripts
 
     @property
     def workspace(self) -> Path:
@@ -75,9 +78,10 @@ class Session:
             url=self.url,
             directory=PurePosixPath(self.workspace),
         )
-        done = self._run(command)
+        done = self._run(command, path=self._own_programs())
         self.finish_said = done.stdout + done.stderr
-        report = parse_finish_output(done.stdout + done.stderr)
+        assert b": not found\n" not in done.stderr, done.stderr  # a program beside those
+        report = parse_finish_output(done.stdout)
         assert (done.returncode == 0) == (not report.failed), done
         return report
 
@@ -102,10 +106,20 @@ class Session:
         self.log.close()
         end_claim(self.source, self.branch)
 
-    def _run(self, command: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+    def _own_programs(self) -> str:
+        """A search path on which there is nothing but what the supervisor of ``finish`` lets be executed."""
+        place = self.place / "programs"
+        if not place.exists():
+            place.mkdir()
+            for name in PROGRAMS:
+                (place / name).symlink_to(shutil.which(name, path=ENVIRONMENT["PATH"]) or name)
+        return str(place)
+
+    def _run(self, command: tuple[str, ...], path: str = ENVIRONMENT["PATH"]) -> subprocess.CompletedProcess[bytes]:
         scratch = self.place / "tmp"
         scratch.mkdir(exist_ok=True)
-        environment = {"PATH": ENVIRONMENT["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
+        environment = {"PATH": path, "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
+        environment |= self.variables
         return subprocess.run(command, env=environment, cwd="/", capture_output=True, timeout=60, check=False)
 
 

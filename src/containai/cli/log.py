@@ -80,7 +80,7 @@ def _summary(event: dict[str, Any]) -> str:
     match event["kind"]:
         case "exec":
             argv = " ".join(event["argv"][1:])
-            by = _denial(event)
+            by = _denial(event) + (f"  ({event['container']})" if "container" in event else "")
             return f"[{event['pid']}] {event['path']} {argv}"[:400] + by
         case "network":
             where = event.get("url") or f"{event.get('host', '')}:{event.get('port', '')}"

@@ -5,18 +5,23 @@
 # The workspace is the agent's making and may be hostile or broken. Its git configuration, hooks, filters, and state
 # files are never used: git works with a directory of our own ($own), which borrows the workspace's objects and refs.
 #
+# A repository inside the working tree has a configuration too. Git enters one where its index names it as a commit
+# number (mode 160000, a "link" below), and starts there whatever that configuration says. So no link is in our index
+# while git compares it with the files: set_links_aside, put_links_back.
+#
 # Which commit is pushed:
 #   - what is on disk, committed onto HEAD; with the session's branch as a further parent where the two have parted;
 #   - the branch itself, if HEAD is merely an older commit of it and nothing on disk was changed;
 #   - if the workspace's repository cannot be used: what is on disk, committed onto what was pushed last.
 # What was pushed earlier is kept as a parent, unless the workspace knew it and rewrote it.
 #
-# Standard output, a line each (the host parses it, and trusts none of it):
+# Standard output, a line each (the host parses it, and trusts none of it). No other program gets that descriptor:
 #   containai-finish result COMMIT      what the workspace came to
 #   containai-finish committed COUNT    files that had to be committed
 #   containai-finish note TEXT          something the user should know
 #   containai-finish failed TEXT        nothing could be pushed
 set -u
+exec 3>&1 1>&2
 url=$1 branch=$2 base=$3 session=$4 config=$5 name=$6 email=$7 directory=$8
 
 cd -- "$directory" || exit 1
@@ -24,10 +29,12 @@ top=$(pwd -P)
 tab=$(printf '\t')
 unset GIT_CONFIG GIT_CONFIG_COUNT GIT_CONFIG_PARAMETERS GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_NAMESPACE
 export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1
-export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_NO_REPLACE_OBJECTS=1 GIT_PROTOCOL=
+export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_NO_REPLACE_OBJECTS=1 GIT_NO_LAZY_FETCH=1 GIT_PROTOCOL=
 export GIT_AUTHOR_NAME="$name" GIT_AUTHOR_EMAIL="$email" GIT_COMMITTER_NAME="$name" GIT_COMMITTER_EMAIL="$email"
 
-say() { printf 'containai-finish %s\n' "$*"; }
+git() { command git "$@" 3>&-; }
+
+say() { printf 'containai-finish %s\n' "$*" >&3; }
 note() { say note "$(printf %s "$*" | tr '\000-\037\177' '?')"; } # names may hold line feeds
 
 is_commit() {
@@ -67,11 +74,15 @@ make_own() {
     fi
     printf '%s\n' "$base" >"$own/HEAD"
     # sparseCheckout: files that are there although marked as left out count as there.
+    # alternateRefsCommand: git else asks the repository of each alternate for its refs, under that repository's configuration.
     printf '%s\n' '[core]' "repositoryformatversion = $version" 'bare = false' 'fsmonitor = false' \
         'hooksPath = /dev/null' 'untrackedCache = false' 'sparseCheckout = true' 'fsync = none' \
         'protectHFS = true' 'protectNTFS = true' 'quotePath = true' 'logAllRefUpdates = false' \
-        'commitGraph = false' 'multiPackIndex = false' \
-        '[pack] window = 0' 'compression = 1' '[gc] auto = 0' '[maintenance] auto = false' '[protocol] version = 0' '[advice] addEmbeddedRepo = false' \
+        'commitGraph = false' 'multiPackIndex = false' 'alternateRefsCommand = true' \
+        'attributesFile = /dev/null' 'excludesFile = /dev/null' \
+        '[pack] window = 0' 'compression = 1' '[gc] auto = 0' '[maintenance] auto = false' '[advice] addEmbeddedRepo = false' \
+        '[protocol] version = 0' 'allow = never' '[protocol "git"] allow = always' \
+        '[submodule] recurse = false' \
         "$format" >"$own/config"
 }
 
@@ -112,9 +123,62 @@ mend_files() {
     remove_pipes
 }
 
+# Takes the links out of our index, and remembers them in $own/aside, in the words of "git ls-files -s -t". Fails where
+# the index cannot be read, or a link is still in it.
+set_links_aside() {
+    { git ls-files -s -t 2>/dev/null || echo broken; } | grep -a -e '^. 160000 ' -e '^broken$' >"$own/found" || return 0
+    ! grep -qx broken "$own/found" || return 1
+    cat "$own/found" >>"$own/aside"
+    sed 's/^. 160000 /0 /' "$own/found" | git update-index --index-info 2>/dev/null || return 1 # mode 0 removes
+    ! git ls-files -s | grep -aq '^160000 '
+}
+
+# Whether something is at PATH for git, which follows no link on the way.
+is_there() {
+    up= rest=$1
+    while [ "$rest" != "${rest#*/}" ]; do
+        up=$up${rest%%/*} rest=${rest#*/}
+        ! [ -L "$up" ] || return 1
+        up=$up/
+    done
+    [ -e "$1" ] || [ -L "$1" ]
+}
+
+# What git would have kept of the links: one whose folder holds no repository that was added anew, and one that a sparse
+# checkout leaves out. One whose folder is gone has been deleted.
+put_links_back() {
+    [ -s "$own/aside" ] || return 0
+    git ls-files -s | grep -a '^160000 ' | cut -f 2- >"$own/present"
+    while IFS= read -r line; do
+        quoted=${line#*"$tab"} hash=${line#? 160000 }
+        ! grep -qxFe "$quoted" "$own/present" || continue
+        unquote "$quoted"
+        if is_there "$path"; then
+            [ -d "$path" ] && ! [ -L "$path" ] || continue
+        else
+            case "$all $line" in --no-all* | '-A S 160000 '*) ;; *) continue ;; esac
+        fi
+        printf '160000 %s\t%s\n' "${hash%% *}" "$quoted"
+    done <"$own/aside" | git update-index --index-info
+}
+
+# unquote NAME: sets path to what git means with a name that it may have quoted.
+unquote() {
+    path=$1
+    case $path in
+    '"'*) # git's quoting is printf's, but for the quotation mark: see git-config(1), core.quotePath
+        path=${path#\"}
+        path=$(printf '%s' "${path%\"}" | sed 's/%/%%/g; s/\\"/\\042/g')
+        path=$(printf "${path}x") # the x keeps line feeds at the end
+        path=${path%x}
+        ;;
+    esac
+}
+
 # add [OPTION ...]: stage everything. A repository without a commit stops git: it is left to embed(), and git asked again.
 add() {
     while :; do
+        set_links_aside || return 1
         said=$(git add $all --sparse "$@" -- . $excluded 2>&1) && return 0
         case $said in
         *"' does not have a commit checked out"*)
@@ -135,12 +199,14 @@ add() {
 # so with a sparse checkout no deletion is taken over.
 begin_index() {
     all=-A
-    if [ -n "$theirs" ] && [ -f "$theirs/index" ] && cp -p "$theirs/index" "$own/index" 2>/dev/null; then
+    : >"$own/aside"
+    if [ -n "$theirs" ] && [ -f "$theirs/index" ] && cp -p "$theirs/index" "$own/index" 2>/dev/null && set_links_aside; then
         git update-index -q --really-refresh >/dev/null 2>&1 # ignores "assume unchanged"; 128 is an index it cannot read
         [ $? -ge 128 ] || return 0
     fi
     ! [ -f .git/info/sparse-checkout ] || all=--no-all
     rm -f "$own/index" "$own/index.lock"
+    : >"$own/aside"
     git read-tree "$1" 2>/dev/null
 }
 
@@ -165,7 +231,10 @@ restore_lfs() {
 # stage COMMIT: the working tree into our index.
 stage() {
     excluded= unborn= said=
-    begin_index "$1" || return 1
+    begin_index "$1" && stage_files && put_links_back
+}
+
+stage_files() {
     add && return 0
     case $said in
     *encode*) # one file that does not fit its working-tree-encoding stops git, whatever it is told
@@ -195,14 +264,7 @@ embed_all() { # embed_all COMMIT
     cut -f 2- "$own/links" | sort -u >"$own/repositories"
     printf '%s' "$unborn" >"$own/unborn"
     while IFS= read -r path; do
-        case $path in
-        '"'*) # git's quoting is printf's: see git-config(1), core.quotePath
-            path=${path#\"}
-            path=$(printf '%s' "${path%\"}" | sed 's/%/%%/g')
-            path=$(printf "${path}x") # the x keeps line feeds at the end
-            path=${path%x}
-            ;;
-        esac
+        unquote "$path"
         embed "$path"
     done <"$own/repositories"
     while IFS= read -r path; do
@@ -222,7 +284,7 @@ embed() {
         return
     fi
     [ -d "$1" ] || return
-    GIT_INDEX_FILE="$own/none" GIT_WORK_TREE="$top/$1" git ls-files -o --exclude-standard -z >"$own/inside" 2>/dev/null
+    (export GIT_INDEX_FILE="$own/none" GIT_WORK_TREE="$top/$1" && git ls-files -o --exclude-standard -z) >"$own/inside" 2>/dev/null
     grep -zv '/$' "$own/inside" | (cd -- "$1" && git update-index -z --add --stdin) 2>/dev/null ||
         note "$1 is a repository of its own, and some of its files could not be taken"
     note "$1 is a repository of its own: its files are returned, its history is not"
@@ -305,7 +367,7 @@ commit() {
 
 # --- the push --------------------------------------------------------------------------------------------------------
 
-push() { said=$(git push --porcelain --no-verify "$@" "$url" "$result:refs/heads/$branch" 2>&1); }
+push() { said=$(git push --porcelain --no-verify --recurse-submodules=no "$@" "$url" "$result:refs/heads/$branch" 2>&1); }
 
 # Sets remote to what the host has now.
 fetch_remote() {

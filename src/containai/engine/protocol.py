@@ -4,19 +4,20 @@ No engine library's type or exception crosses this line. One contract suite (``t
 runs against every engine.
 
 Order of calls: ``create`` (container exists, guards on, no instruction of the agent has run) →
-``inspect`` (read back from the kernel) → ``start`` → ``signal`` any number of times → ``wait`` →
-``destroy`` (idempotent, also after a failed ``create``).
+``inspect`` (read back from the kernel) → ``prepare`` and ``wait``, where the specification has a preparation →
+``start`` → ``signal`` any number of times → ``wait`` → ``destroy`` (idempotent, also after a failed ``create``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from containai.plan.model import Identity, Mount, StagedFile
 from containai.policy.model import Limits
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,9 @@ class ContainerSpec:
         labels: What it is, where the engine keeps labels (D4).
         image: Identity of its image, where the engine has images.
         denied: Programs that cannot be run or read, by their real paths.
+        runs_what_it_writes: Whether a file can be executed that stands where the container may write.
+        preparation: A program of ours that can be run before ``command``, alone; nothing of it is left then.
+        preparation_environment: Complete; holds no secret.
     """
 
     label: str
@@ -60,7 +64,10 @@ class ContainerSpec:
     name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     denied: tuple[str, ...] = ()
+    runs_what_it_writes: bool = True
     image: str = ""
+    preparation: tuple[str, ...] = ()
+    preparation_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +84,13 @@ class MountPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveConfig:
-    """What the kernel says about the container's first process (I11)."""
+    """What the kernel says about the container's first process (I11).
+
+    Attributes:
+        groups: All of them, as seen from the host.
+        capabilities: Every set, the bounding one too.
+        devices: Names of the device nodes in its /dev.
+    """
 
     uid: tuple[int, ...]
     gid: tuple[int, ...]
@@ -96,6 +109,7 @@ class EffectiveConfig:
     swap_bytes: int
     cpus: float
     core_limit: int
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +128,11 @@ class Expectation:
         engine_files: Read-only files that the engine itself puts in.
         shared_namespaces: Namespaces that the engine does not make.
         read_only: Further mounts of the engine's making that must be read-only where they are.
+        must_be_read_only: Those of them that have to be there.
         writable: Further mounts that may be writable, with their file system.
         covers: Paths over which the engine puts nothing at all, so that they are not seen.
         must_be_covered: Those of them that the kernel has.
+        groups: Groups of the launcher's that the engine cannot take from its processes.
         setuid_is_ignored: Whether the engine cannot mount everything ``nosuid``; no_new_privs says the same.
     """
 
@@ -125,8 +141,10 @@ class Expectation:
     shared_namespaces: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
     writable: Mapping[str, str] = field(default_factory=dict)
+    must_be_read_only: frozenset[str] = frozenset()
     covers: frozenset[str] = frozenset()
     must_be_covered: frozenset[str] = frozenset()
+    groups: frozenset[int] = frozenset()
     setuid_is_ignored: bool = False
 
 
@@ -138,12 +156,14 @@ class Container(Protocol):
         listeners: Listening sockets inside its network, in the order of ``ContainerSpec.listeners``.
         notify_fd: Listener of its exec notifications, or -1.
         terminal_fd: Master of its terminal, or -1.
+        preparation_fd: What the preparation prints, or -1.
     """
 
     pid: int
     listeners: tuple[int, ...]
     notify_fd: int
     terminal_fd: int
+    preparation_fd: int
 
     def inspect(self) -> EffectiveConfig:
         """Read the effective configuration back from the kernel."""
@@ -156,6 +176,9 @@ class Container(Protocol):
 
         Until then, and where the engine knows no such way in, none can enter.
         """
+
+    def prepare(self) -> None:
+        """Run the preparation, of which no exec is recorded; ``wait`` waits for its end, and for all its processes."""
 
     def start(self) -> None:
         """Let the agent's first instruction happen."""
@@ -180,7 +203,7 @@ class Container(Protocol):
         """Why the agent's program could not be run, or an empty text."""
 
     def destroy(self) -> None:
-        """End every process and remove every trace. Idempotent."""
+        """End every process and remove every trace; an engine may do the latter meanwhile. Idempotent."""
 
 
 class PendingContainer(Protocol):
@@ -198,9 +221,14 @@ class PendingContainer(Protocol):
 
 
 class Engine(Protocol):
-    """A way to make containers."""
+    """A way to make containers.
+
+    Attributes:
+        prepares_inside: Whether a container costs so much that the agent's own is where the workspace is prepared.
+    """
 
     name: str
+    prepares_inside: bool
     expectation: Expectation
 
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:
@@ -208,6 +236,9 @@ class Engine(Protocol):
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher, and makes it this user's."""
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait until every trace of what was destroyed is gone; in words, what is not. Idempotent."""
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
         """Make a container with all guards on and nothing of the agent run yet.

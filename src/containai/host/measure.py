@@ -6,12 +6,12 @@ import os
 import selectors
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import ContainaiError
 from containai.host import process
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
 
 _KEPT_BYTES = 64 * 1024
 _ASK_S = 1.0

@@ -8,9 +8,9 @@ nodes, no writes below /proc, no ptrace of and no signal to a process outside.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from containai.plan.model import Mount, MountKind, StagedFile
+from containai.record import dataclass
 
 # Source: linux/landlock.h
 EXECUTE = 1 << 0
@@ -64,8 +64,14 @@ class LandlockRules:
     paths: tuple[tuple[str, int], ...]
 
 
-def render_landlock(mounts: Iterable[Mount], files: Iterable[StagedFile], abi: int) -> LandlockRules:
-    """The rules for these mounts and staged files, with every right that a kernel of this ABI can handle."""
+def render_landlock(
+    mounts: Iterable[Mount], files: Iterable[StagedFile], abi: int, *, runs_what_it_writes: bool = True
+) -> LandlockRules:
+    """The rules for these mounts and staged files, with every right that a kernel of this ABI can handle.
+
+    Args:
+        runs_what_it_writes: Whether a file can be executed that stands where the container may write.
+    """
     handled = _FIRST_ABI_RIGHTS
     for since, right in _RIGHTS_SINCE_ABI:
         if abi >= since:
@@ -73,6 +79,8 @@ def render_landlock(mounts: Iterable[Mount], files: Iterable[StagedFile], abi: i
     paths: dict[str, int] = {"/": READ_DIR & handled}
     for mount in mounts:
         rights = _RIGHTS.get(mount.kind, 0) & handled
+        if rights & WRITE_FILE and not runs_what_it_writes:
+            rights &= ~EXECUTE
         if rights and str(mount.target) not in paths:
             paths[str(mount.target)] = rights
     for file in files:

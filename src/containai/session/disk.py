@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import ContainaiError, WorkspaceError
 from containai.host.clock import monotonic_s
 from containai.host.holdings import look
 from containai.host.measure import measure_trees
+from containai.record import dataclass
 from containai.session import reserve
 from containai.session.lookout import Lookout
 
@@ -60,6 +60,7 @@ class DiskGuard(Lookout):
         workspace: The part of it that the agent writes.
         first: The container's first process.
         most_bytes: What the session may hold.
+        reserve_bytes: What is left free to others.
     """
 
     def __init__(
@@ -69,9 +70,12 @@ class DiskGuard(Lookout):
         first: int,
         most_bytes: int,
         on_failure: Callable[[ContainaiError], None],
+        *,
+        reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
         super().__init__("disk-guard", first, _INTERVAL_S, self._look_at_disk, on_failure, _blind)
         self._session, self._workspace, self._first, self._most_bytes = session, workspace, first, most_bytes
+        self._reserve_bytes = reserve_bytes
         self._files_reserve = min(RESERVE_FILES, total_files(workspace) // 20)
         self._begun = self._highest = self._measured_at = free_space(workspace)
         self._had: Space | None = None
@@ -96,7 +100,7 @@ class DiskGuard(Lookout):
         return self._judge(free_space(self._workspace), held, self._had)
 
     def _is_scarce(self, free: Space) -> bool:
-        return free.bytes < RESERVE_BYTES and self._begun.bytes - free.bytes > RESERVE_BYTES // _STEPS
+        return free.bytes < self._reserve_bytes and self._begun.bytes - free.bytes > RESERVE_BYTES // _STEPS
 
     def _is_few(self, free: Space) -> bool:
         return free.files < self._files_reserve and self._begun.files - free.files > self._files_reserve // _STEPS

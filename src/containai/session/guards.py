@@ -116,6 +116,15 @@ class Guards:
         else:
             always.callback(egress.stop)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a guard that has stopped leaves to do."""
+        supervisors = (self.supervisor, *(visitor for visitor, _ in self._visitors))
+        left = sum(supervisor.unmoved_bytes for supervisor in supervisors)
+        if not left:
+            return ()
+        return (f"{left} bytes of exec records are not in the log yet; containai recover moves them",)
+
     def _fail(self, error: ContainaiError) -> None:
         self._failure = self._failure or " ".join(filter(None, (error.summary, error.details)))
         self._container.kill()

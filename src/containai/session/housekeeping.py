@@ -1,20 +1,27 @@
-"""The two short containers around the agent's: one clones the workspace, one brings the work out."""
+"""The short containers around the agent's: one prepares the workspace, one brings the work out."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
-from dataclasses import dataclass
+from pathlib import Path
 
 from containai.audit.writer import EventLog
-from containai.engine.protocol import Container, ContainerSpec, Engine, Stdio
+from containai.engine.protocol import Container, ContainerSpec, Engine, ExitResult, Stdio
 from containai.engine.verify import find_drift
-from containai.errors import DriftError, WorkspaceError
+from containai.errors import ContainaiError, DriftError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
 from containai.git_return.server import ReturnServer
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
+from containai.session.disk import RESERVE_BYTES, DiskGuard
+from containai.session.engines import SUPERVISE_LIBRARY, native_file
 from containai.session.signals import EndingSignals, Interrupted
+from containai.supervise.housekeeping import OwnPrograms
+from containai.supervise.loop import ExecSupervisor
+from containai.supervise.spool import Denials, spool_name
 
 _MAX_OUTPUT_BYTES = 256 * 1024
 _CHUNK = 16384
@@ -24,11 +31,25 @@ _CHUNK = 16384
 class Chore:
     """What a housekeeping container did.
 
-    Trust: ``output`` was written inside and may be the agent's making; show it only sanitised.
+    Trust: ``output`` and ``errors`` were written inside and may be the agent's making; show them only sanitised.
     """
 
     status: int
     output: bytes
+    errors: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedPlaces:
+    """What a supervised container is watched with.
+
+    Attributes:
+        folder: The session's, where its records go.
+        workspace: The session's, whose size is watched.
+    """
+
+    folder: Path
+    workspace: Path
 
 
 def create_verified(engine: Engine, spec: ContainerSpec, stdio: Stdio) -> Container:
@@ -68,48 +89,119 @@ def run_chore(
     timeout_s: float,
     signals: EndingSignals | None = None,
     patience: int = 0,
+    watch: WatchedPlaces | None = None,
 ) -> Chore:
     """Run one housekeeping container to its end.
 
     Args:
         signals: The user's requests to end; None where nobody asks.
         patience: How many of them are let pass.
+        watch: What a supervised one is watched with.
 
     Raises:
-        WorkspaceError: It took longer than ``timeout_s``.
+        WorkspaceError: It took longer than ``timeout_s``, or filled the disk.
+        AuditError: Its execs could not be recorded.
         Interrupted: The user asked often enough.
     """
     with contextlib.ExitStack() as undo:
-        stdin = os.open(os.devnull, os.O_RDONLY)
-        undo.callback(os.close, stdin)
-        read, write = os.pipe()
-        if os.geteuid() == 0:
-            os.fchown(write, spec.identity.agent_uid, -1)
-        collected = _Collector(read)
-        try:
-            container = create_verified(engine, spec, Stdio(stdin=stdin, stdout=write, stderr=write))
-        finally:
-            os.close(write)
-        undo.callback(container.destroy)
+        container, output, errors = _create(engine, spec, undo)
         server = ReturnServer(container.listeners[0], quarantine, log)
         undo.callback(server.stop)
         server.start()
+        overseer = None if watch is None else _Overseer(container, spec, log, watch)
+        if overseer is not None:
+            undo.callback(overseer.stop)
+            overseer.start()
         container.start()
-        deadline = monotonic_s() + timeout_s
-        result = container.wait(deadline, signals.wake_fd if signals else -1)
-        while result is None and signals is not None and (number := signals.take()) is not None:
-            if patience == 0:
-                raise Interrupted(number, spec.label)
-            patience -= 1
-            result = container.wait(deadline, signals.wake_fd)
-    output = collected.result()
+        result = await_chore(container, spec.label, timeout_s, signals, patience)
+    if overseer is not None and overseer.failure is not None:
+        raise overseer.failure
+    return Chore(status=result.status, output=output.result(), errors=errors.result())
+
+
+def await_chore(
+    container: Container, label: str, timeout_s: float, signals: EndingSignals | None, patience: int = 0
+) -> ExitResult:
+    """Wait for what runs in a container; arguments and exceptions as those of ``run_chore``."""
+    deadline = monotonic_s() + timeout_s
+    result = container.wait(deadline, signals.wake_fd if signals else -1)
+    while result is None and signals is not None and (number := signals.take()) is not None:
+        if patience == 0:
+            raise Interrupted(number, label)
+        patience -= 1
+        result = container.wait(deadline, signals.wake_fd)
     if result is None:
-        raise WorkspaceError(f"the {spec.label} step took longer than {timeout_s:g} s", code="workspace.timeout")
-    return Chore(status=result.status, output=output)
+        raise WorkspaceError(f"the {label} step took longer than {timeout_s:g} s", code="workspace.timeout")
+    return result
 
 
-class _Collector:
-    """Reads a pipe to its end, keeping a bounded beginning."""
+def _create(engine: Engine, spec: ContainerSpec, undo: contextlib.ExitStack) -> tuple[Container, Collector, Collector]:
+    """The container, and what it will have written to standard output and to standard error.
+
+    Both are sockets: unlike a pipe, one cannot be opened anew through ``/proc`` by another process of the container.
+    """
+    with contextlib.ExitStack() as given:
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        given.callback(os.close, stdin)
+        ours: list[socket.socket] = []
+        theirs: list[int] = []
+        for _ in range(2):
+            here, there = socket.socketpair()
+            given.callback(there.close)
+            ours.append(here)
+            theirs.append(there.fileno())
+        output, errors = (Collector(end.detach()) for end in ours)
+        container = create_verified(engine, spec, Stdio(stdin=stdin, stdout=theirs[0], stderr=theirs[1]))
+    undo.callback(container.destroy)
+    return container, output, errors
+
+
+class _Overseer:
+    """What watches a supervised housekeeping container; a guard that can no longer do its work ends it."""
+
+    def __init__(self, container: Container, spec: ContainerSpec, log: EventLog, watch: WatchedPlaces) -> None:
+        self.failure: ContainaiError | None = None
+        self._container = container
+        self._supervisor = ExecSupervisor(
+            container.notify_fd,
+            log,
+            self._fail,
+            library=native_file(SUPERVISE_LIBRARY),
+            spool=watch.folder / spool_name(spec.label),
+            denials=Denials(files=frozenset(spec.denied)).for_housekeeping(),
+            rules=OwnPrograms(spec.command[0]),
+            container=spec.label,
+        )
+        # A copy of every file, packed; and what the agent could still write in the moment when it was ended for that.
+        most_bytes = 2 * spec.limits.workspace_bytes + 4 * RESERVE_BYTES
+        self._disk = DiskGuard(
+            watch.folder,
+            watch.workspace,
+            container.pid,
+            most_bytes,
+            self._fail,
+            reserve_bytes=RESERVE_BYTES // 8,
+        )
+
+    def start(self) -> None:
+        self._supervisor.start()
+        self._disk.start()
+
+    def stop(self) -> None:
+        self._disk.stop()
+        self._supervisor.stop()
+
+    def _fail(self, error: ContainaiError) -> None:
+        self.failure = error
+        self._container.kill()
+
+
+class Collector:
+    """Reads a stream to its end, keeping a bounded beginning.
+
+    Args:
+        fd: A pipe or a socket, the reader's from now on.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -118,10 +210,11 @@ class _Collector:
         self._thread.start()
 
     def _read(self) -> None:
-        with os.fdopen(self._fd, "rb", buffering=0) as pipe:
-            while chunk := pipe.read(_CHUNK):
+        with os.fdopen(self._fd, "rb", buffering=0) as stream:
+            while chunk := stream.read(_CHUNK):
                 self._kept = (self._kept + chunk)[:_MAX_OUTPUT_BYTES]
 
     def result(self) -> bytes:
+        """What there was, once the pipe has ended."""
         self._thread.join(5.0)
         return self._kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
+from containai.record import dataclass
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
 from containai.session.reserve import release_reserve
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
-from containai.supervise.spool import recover_spools
+from containai.supervise.spool import has_spools, recover_spools
 from containai.workspace.branch import claim_branch, release_branch
 
 _NOT_NEEDED = frozenset({"state"})
@@ -68,6 +69,8 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
         if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
             directory.remove_workspace()
             directory.unlock()
+        if record.phase is Phase.ENDED and has_spools(directory.path) and directory.lock():
+            yield _recover_records(directory, record)
         if record.phase is Phase.ENDED or (on_purpose and wanted is None):
             continue
         if not directory.lock():
@@ -80,6 +83,20 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
             yield Recovered(session=record.id, branch=record.branch, problem=_told(error))
         finally:
             directory.unlock()
+
+
+def _recover_records(directory: SessionDir, record: SessionRecord) -> Recovered:
+    """Bring the records of a session that has ended, and could not write them all, into its log."""
+    try:
+        log = EventLog(directory.events_path, record.id)
+        with contextlib.closing(log):
+            recover_spools(directory.path, log)
+            log.append(Kind.SESSION, "recovered", phase=record.phase.value)
+    except (ContainaiError, OSError) as error:
+        return Recovered(session=record.id, branch=record.branch, problem=_told(error))
+    finally:
+        directory.unlock()
+    return Recovered(session=record.id, branch=record.branch, notes=("exec records moved into the log",))
 
 
 def _told(error: Exception) -> str:
@@ -120,7 +137,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
     with contextlib.ExitStack() as held:
         log = EventLog(directory.events_path, record.id)
         held.callback(log.close)
-        recover_spools(directory.path, log)
+        plan = replace(plan, denied_files=recover_spools(directory.path, log))
         log.append(Kind.SESSION, "recovered", phase=record.phase.value)
         quarantine = (
             open_quarantine(directory.quarantine, branch, record.base_commit)
@@ -129,6 +146,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
         )
         claim_branch(source, branch)
         engine = make_engine(record.engine, facts)
+        held.callback(engine.settle)
         brought = bring_home(engine, directory, plan, quarantine, log, config_dir=config_dir)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
         settle(directory, brought, record.exit_code)

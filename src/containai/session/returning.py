@@ -5,7 +5,7 @@ Whatever happens here, work is either in the host repository or still in the ses
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
@@ -13,13 +13,16 @@ from containai.engine.protocol import Engine
 from containai.errors import ContainaiError, ReturnFailed
 from containai.git_return.apply import apply_return
 from containai.git_return.quarantine import Quarantine
-from containai.plan.model import SessionPlan
-from containai.render.containers import render_housekeeping
+from containai.host.programs import find_programs
+from containai.plan.model import MountKind, SessionPlan
+from containai.record import dataclass
+from containai.render.containers import HOUSEKEEPING_PATH, render_housekeeping
 from containai.session.attesting import attest_returned
-from containai.session.housekeeping import run_chore
+from containai.session.housekeeping import WatchedPlaces, run_chore
 from containai.session.in_place import land_in_place
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase, SessionDir, session_branch
+from containai.supervise.housekeeping import PROGRAMS
 from containai.workspace.branch import release_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output
 
@@ -59,7 +62,7 @@ def bring_home(
     problems: list[str] = []
     try:
         # The record's digest, not the plan's: recover has made a plan of its own.
-        finished = _finish(engine, plan, record.config_sha256, quarantine, log, signals)
+        finished = _finish(engine, directory, plan, record.config_sha256, quarantine, log, signals)
     except ContainaiError as error:
         finished = FinishReport()
         problems.append(_told(error))
@@ -87,6 +90,7 @@ def _told(error: ContainaiError) -> str:
 
 def _finish(
     engine: Engine,
+    directory: SessionDir,
     plan: SessionPlan,
     config_sha256: str,
     quarantine: Quarantine,
@@ -101,8 +105,9 @@ def _finish(
         config_sha256=config_sha256,
         author=plan.author,
     )
-    spec = render_housekeeping(plan, "finish", command)
-    chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1)
+    spec = render_housekeeping(plan, "finish", command, supervised=True, needed=_needed(plan))
+    watch = WatchedPlaces(folder=directory.path, workspace=directory.workspace)
+    chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1, watch=watch)
     report = parse_finish_output(chore.output)
     if chore.status != 0 or report.failed or not report.result:
         raise ReturnFailed(
@@ -111,6 +116,14 @@ def _finish(
             details=report.failed or f"the finish step ended with status {chore.status}",
         )
     return report
+
+
+def _needed(plan: SessionPlan) -> frozenset[str]:
+    """The real paths of the programs of ``finish``, which it has although the policy may deny them to the agent."""
+    if not plan.denied_files:
+        return frozenset()
+    trees = [str(mount.target) for mount in plan.mounts if mount.kind is MountKind.READ_ONLY]
+    return find_programs(sorted({*PROGRAMS, "sh"}), HOUSEKEEPING_PATH, trees)
 
 
 def _apply(

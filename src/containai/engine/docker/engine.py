@@ -20,21 +20,24 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from containai.engine.docker.container import DockerContainer
-from containai.engine.docker.door import Door, Usher, let_continue
+from containai.engine.docker.container import DockerContainer, Removals
+from containai.engine.docker.door import Door
+from containai.engine.docker.podman import MARKER, to_podman
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
 from containai.engine.spec_format import Made, encode_spec
 from containai.engine.tether import tether_prefix
+from containai.engine.usher import Usher, let_continue
 from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
 from containai.plan.model import Mount, MountKind
+from containai.record import dataclass
 from containai.render.docker import (
     CONTROL_INSIDE,
     IMAGE_TREES,
@@ -61,22 +64,26 @@ class DockerTools:
     seccomp_profile: Mapping[str, Any] = field(repr=False)
     landlock_abi: int
     apparmor_profile: str
+    podman: bool = False  # whether Podman answers in Docker's place
 
 
 class DockerEngine:
     """See ``engine.protocol.Engine``."""
 
     name = "docker"
+    prepares_inside = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
         self._daemon = daemon or Daemon()
+        self._removals = Removals(self._daemon)
         self.expectation = Expectation(
             apparmor_profile=tools.apparmor_profile,
-            engine_files=(str(SHIM_INSIDE), str(CONTROL_INSIDE)),
+            engine_files=(str(SHIM_INSIDE), str(CONTROL_INSIDE), *((MARKER,) if tools.podman else ())),
             shared_namespaces=frozenset({"user"}),
             read_only=frozenset({*READ_ONLY, "/sys", "/sys/fs/cgroup"}),
             writable={"/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue"},
+            must_be_read_only=frozenset(path for path in (*READ_ONLY, "/sys") if os.path.exists(path)),
             covers=frozenset(MASKED),
             must_be_covered=frozenset(path for path in MASKED if os.path.exists(path)),
             setuid_is_ignored=True,
@@ -90,6 +97,10 @@ class DockerEngine:
         """Begin to make a container; ``complete`` or ``abandon`` must follow."""
         given = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
         return PendingDocker(self, spec, stdio, tuple(os.dup(fd) for fd in given))
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait for the daemon to have removed what was destroyed."""
+        return self._removals.settle()
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
@@ -132,8 +143,8 @@ class DockerEngine:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
                 raise EngineError("the container could not be created", code="engine.create", details=details)
             container = DockerContainer(
-                spec, stdio, control, report, daemon=self._daemon, identity=identity, asked=asked,
-                door=door, usher=usher, staging=staging,
+                spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
+                asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
             )  # fmt: skip
             undo.callback(container.close_descriptors)
             staging.forget()  # 5
@@ -142,18 +153,20 @@ class DockerEngine:
             return container
 
     def _render(self, spec: ContainerSpec, staging: Staging, token: str) -> dict[str, Any]:
-        return render_docker(
+        seccomp = {
+            **self._tools.seccomp_profile,
+            "listenerPath": str(staging.door_path),
+            "listenerMetadata": token,
+        }
+        body = render_docker(
             spec,
             files=staging.write(file for file in spec.files if file.read_only),
             shim=str(self._tools.shim),
             control=str(staging.control_path),
-            seccomp={
-                **self._tools.seccomp_profile,
-                "listenerPath": str(staging.door_path),
-                "listenerMetadata": token,
-            },
+            seccomp=seccomp,
             apparmor_profile=self._tools.apparmor_profile,
         )
+        return to_podman(body, staging.write_profile(json.dumps(seccomp))) if self._tools.podman else body
 
     def _await_first(
         self, staging: Staging, listener: int, identity: str, deadline_s: float
@@ -201,12 +214,19 @@ class DockerEngine:
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
-            landlock=render_landlock((*_TREES, _CPU_INFO, *spec.mounts), spec.files, self._tools.landlock_abi),
+            landlock=render_landlock(
+                (*_TREES, _CPU_INFO, *spec.mounts),
+                spec.files,
+                self._tools.landlock_abi,
+                runs_what_it_writes=spec.runs_what_it_writes,
+            ),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
             apparmor_profile="",  # Docker has put it on
             supervised=spec.supervised,
             terminal=terminal,
             made=_made(spec),
+            preparation=spec.preparation,
+            preparation_environment=spec.preparation_environment,
         )
 
 

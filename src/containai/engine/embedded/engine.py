@@ -15,7 +15,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.bounds import bound_container, shared_rlimits
@@ -28,6 +27,7 @@ from containai.engine.spec_format import encode_spec
 from containai.engine.tether import tether_prefix
 from containai.errors import EngineError
 from containai.host import cgroups, process
+from containai.record import dataclass
 from containai.render.bwrap import render_bwrap
 from containai.render.landlock import render_landlock
 
@@ -51,10 +51,15 @@ class EmbeddedEngine:
     """See ``engine.protocol.Engine``."""
 
     name = "embedded"
+    prepares_inside = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self.expectation = Expectation(apparmor_profile=tools.apparmor_profile, engine_files=(str(SHIM_INSIDE),))
+        self.expectation = Expectation(
+            apparmor_profile=tools.apparmor_profile,
+            engine_files=(str(SHIM_INSIDE),),
+            groups=frozenset(os.getgroups() if os.geteuid() != 0 else ()),  # to leave one takes a capability
+        )
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> EmbeddedContainer:
         """Make a container with all guards on and nothing of the agent run yet."""
@@ -115,6 +120,10 @@ class EmbeddedEngine:
                 pass_fds=(*files, control.fileno(), *streams),
             )
 
+    def settle(self) -> tuple[str, ...]:
+        """Nothing is left once a container is destroyed."""
+        return ()
+
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
         return tether_prefix(self._tools.shim, (), uid=uid, gid=gid)
@@ -132,13 +141,20 @@ class EmbeddedEngine:
             limits=spec.limits,
             rlimits=shared_rlimits(),
             landlock=deny_programs(
-                render_landlock(spec.mounts, spec.files, self._tools.landlock_abi),
+                render_landlock(
+                    spec.mounts,
+                    spec.files,
+                    self._tools.landlock_abi,
+                    runs_what_it_writes=spec.runs_what_it_writes,
+                ),
                 frozenset(spec.denied),
             ),
             seccomp_filter=self._tools.agent_filter if spec.supervised else self._tools.housekeeping_filter,
             apparmor_profile=self._tools.apparmor_profile,
             supervised=spec.supervised,
             terminal=terminal,
+            preparation=spec.preparation,
+            preparation_environment=spec.preparation_environment,
         )
 
 
