@@ -203,7 +203,7 @@ def _change_rendered(change: Callable[[Spec], Spec]) -> None:
     from containai.render import containers
 
     rendered = containers.render_agent
-    replace_everywhere("render_agent", lambda *given: change(rendered(*given)))
+    replace_everywhere("render_agent", lambda *given, **named: change(rendered(*given, **named)))
 
 
 @weakening
