@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -311,11 +312,10 @@ def test_signals_while_the_records_of_a_flood_are_moved_do_not_cost_the_work(flo
     while not list(flooding.sessions.glob("*/workspace/work")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
-    for _ in range(4):
-        child.terminate()
-        time.sleep(0.1)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # together: the first ends the agent
+        child.send_signal(number)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == 128 + 15, err.decode()
+    assert child.returncode in {128 + 1, 128 + 2, 128 + 15}, err.decode()
     assert flooding.git("show", f"{json.loads(out)['branch']}:work") == "work"
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import ContainaiError, WorkspaceError
 from containai.host.clock import monotonic_s
 from containai.host.holdings import look
 from containai.host.measure import measure_trees
+from containai.record import dataclass
 from containai.session import reserve
 from containai.session.watch import Watch
 
