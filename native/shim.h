@@ -1,7 +1,8 @@
 /* containai-shim: the few steps that must happen in the process that becomes the agent.
  *
- * One static program with three parts:
+ * One static program with four parts:
  *   tether  (outside) ties a host process to its launcher's life, cgroups and user, then runs it
+ *   bound   (outside) limits in a container's namespaces what the kernel counts beyond it
  *   init    (inside)  is the container's first process: puts every guard on, hands the launcher
  *                     the descriptors that it needs, waits for its word, then runs the agent;
  *   join    (inside)  the same, where the container is made by a daemon: see init.c
@@ -76,6 +77,7 @@ int confine_seccomp(const struct spec *spec); /* returns the notification listen
 _Noreturn void run_agent(const struct spec *spec, int control, const int streams[3]);
 
 int tether_main(int argc, char **argv);
+int bound_main(int argc, char **argv);
 int init_main(int argc, char **argv);
 int join_main(int argc, char **argv);
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from containai.errors import ContainaiError
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -26,7 +31,7 @@ class RaisedError:
     """One error that the code raises, as far as its source tells."""
 
     code: str
-    exit_status: int
+    exit_status: str
     summary: str
     remedy: str
 
@@ -39,13 +44,42 @@ def seccomp_table() -> str:
     return render_table(parse_profile(profile.read_bytes()))
 
 
+def docker_comparison() -> str:
+    """What our profile refuses and Docker's default allows, and the other way round."""
+    from containai.render.seccomp import Action
+    from tests.support.docker_default import PROFILE, docker_allows
+
+    always, conditional = docker_allows()
+    allowed = PROFILE.names(Action.ALLOW) | PROFILE.names(Action.NOTIFY)
+    named = {name for rule in PROFILE.rules for name in rule.names}
+    lines = ["| calls | answer here | reason |", "| --- | --- | --- |"]
+    for rule in PROFILE.rules:
+        names = [name for name in rule.names if name in always and not rule.conditions]
+        if rule.decision.action is Action.ERRNO and names:
+            answer = errno.errorcode[rule.decision.errno]
+            lines.append(f"| {_code(names)} | {answer} | {rule.comment} |")
+    lines.append(f"| {_code(sorted(always - named))} | {errno.errorcode[PROFILE.default.errno]} | Default deny. |")
+    partly = {name for rule in PROFILE.rules if rule.conditions for name in rule.names}
+    narrower = sorted(
+        partly & allowed & {*always, *conditional} - {"clone", "personality"}
+    )  # they are compared by tests
+    lines.append(f"| {_code(narrower)} | for some arguments | Devices, the terminal, families: [the rules](#rules). |")
+    lines.append("| all of i386 and of x32 | the process ends | They would be a second list of calls to check. |")
+    looser = sorted(allowed - always - set(conditional))
+    return "\n".join(lines) + f"\n\nAllowed here and refused there: {_code(looser) or 'none'}.\n"
+
+
+def _code(names: Sequence[str]) -> str:
+    return " ".join(f"`{name}`" for name in names)
+
+
 def error_table() -> str:
     """Every error code in the source, with what is said and what helps."""
     lines = ["| code | status | what it says | what to do |", "| --- | --- | --- | --- |"]
     for error in sorted(set(raised_errors())):
         if error.code.startswith("<"):
             continue  # a helper that passes a code on
-        cells = (f"`{error.code}`", str(error.exit_status), error.summary, error.remedy)
+        cells = (f"`{error.code}`", error.exit_status, error.summary, error.remedy)
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -76,6 +110,8 @@ def _option_line(action: argparse.Action, command: argparse.ArgumentParser) -> s
         names = f"`{shown}`"
     elif action.nargs == 0:
         names = ", ".join(f"`{option}`" for option in action.option_strings)
+    elif action.nargs == "?":
+        names = ", ".join(f"`{option} [{shown}]`" for option in action.option_strings)
     else:
         names = ", ".join(f"`{option} {shown}`" for option in action.option_strings)
     text = (action.help or "") % {"prog": command.prog, "default": action.default}
@@ -101,10 +137,14 @@ def raised_errors() -> Iterator[RaisedError]:
             given = {keyword.arg: keyword.value for keyword in node.keywords}
             yield RaisedError(
                 code=_text(given["code"]) if "code" in given else kind.default_code,
-                exit_status=kind.exit_status,
+                exit_status=_status(kind),
                 summary=_text(node.args[0]),
                 remedy=_text(given["remedy"]) if "remedy" in given else "",
             )
+
+
+def _status(kind: type[ContainaiError]) -> str:
+    return " or ".join(map(str, getattr(kind, "exit_statuses", (kind.exit_status,))))
 
 
 def _text(node: ast.expr) -> str:
@@ -118,6 +158,8 @@ def _text(node: ast.expr) -> str:
             return f"<{ast.unparse(value).rsplit('.', 1)[-1].strip('()')}>"
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return "; ".join(_text(item) for item in items)
+        case ast.IfExp(body=body, orelse=orelse):
+            return "; or: ".join(filter(None, (_text(body), _text(orelse))))
         case ast.BinOp(left=left, right=right):
             return f"{_text(left)}{_text(right)}"
         case ast.Starred(value=value):
@@ -141,6 +183,7 @@ def preflight_reference() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "preflight-reference": preflight_reference,
     "seccomp-table": seccomp_table,
+    "docker-comparison": docker_comparison,
     "error-table": error_table,
     "option-tables": option_tables,
 }

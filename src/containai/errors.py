@@ -8,6 +8,7 @@
     ├── StateError                      125  state.<what>
     ├── WorkspaceError                  125  workspace.<what>
     ├── AgentError                      125  agent.<what>
+    │   └── CannotRunError          126, 127  agent.cannot-run
     ├── EngineError                     125  engine.<what>
     │   └── DriftError                  125  engine.drift
     ├── EgressError                     125  egress.<what>
@@ -20,6 +21,8 @@
 
 An error says what failed (``summary``), why (``details``) and what to do (``remedy``: one step or
 command a line). ``code`` is stable: scripts and the error page of the docs refer to it.
+
+The numbers are the exit status of ``containai run``. 125 is said by nothing else: any other command exits with 1 then.
 """
 
 from __future__ import annotations
@@ -97,6 +100,17 @@ class AgentError(ContainaiError):
     """The agent is unknown or its program is missing."""
 
     default_code = "agent.unknown"
+
+
+class CannotRunError(AgentError):
+    """The session was there, and the kernel did not run its program: 127 when it was not found, else 126."""
+
+    default_code = "agent.cannot-run"
+    exit_statuses = (126, 127)
+
+    def __init__(self, summary: str, *, exit_status: int, details: str, remedy: Sequence[str]) -> None:
+        super().__init__(summary, details=details, remedy=remedy)
+        self.exit_status = exit_status
 
 
 class EngineError(ContainaiError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +43,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return docker("image", "inspect", "--format", "{{.Id}}", IMAGE).stdout.decode().strip()
 
 
-@pytest.fixture
-def ready(image: str) -> Iterator[None]:
+@contextlib.contextmanager
+def made_ready() -> Iterator[None]:
     """The profile is loaded and Yama is on; afterwards both are as before, and no container of ours is there."""
     scope = SCOPE.read_text()
     was_loaded = f"{PROFILE.name} (" in LOADED.read_text()
@@ -55,6 +56,13 @@ def ready(image: str) -> Iterator[None]:
         subprocess.run(["apparmor_parser", "-R", PROFILE], check=True, timeout=60)
     assert not docker("ps", "-aq", "--filter", "label=containai.session").stdout
     assert not list(Path("/dev/shm").glob("containai-docker-*"))
+
+
+@pytest.fixture
+def ready(image: str) -> Iterator[None]:
+    """For the length of a test."""
+    with made_ready():
+        yield
 
 
 @pytest.fixture

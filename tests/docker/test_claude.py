@@ -5,12 +5,15 @@ Needs the image (`containai image build claude`). The model is a script on this 
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from containai.agents.load import load_adapter
+from tests.docker.conftest import docker
 from tests.fake_model.server import FakeModel
 from tests.support.product import Product
 from tests.vendor.cases import CASES, KEY
@@ -22,6 +25,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
+IMAGE = "containai-claude:latest"
 TASK = "* the whole task"
 SCRIPT: dict[str, list[dict[str, Any]]] = {
     TASK: [
@@ -56,3 +60,23 @@ def test_claude_code_works_and_its_work_comes_back(product: Product) -> None:
     assert KEY not in log.read_text()
     for path in Path(product.sessions).rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_the_image_has_no_setuid_file_and_starts_as_agentuser() -> None:
+    config = json.loads(docker("image", "inspect", IMAGE).stdout)[0]["Config"]
+    assert config["User"] == "1000:1000"
+    assert not any(config.get(name) for name in ("Entrypoint", "Volumes", "Healthcheck", "ExposedPorts"))
+    assert [word.partition("=")[0] for word in config["Env"]] == ["PATH"]
+
+    def inside(script: str, *options: str) -> list[str]:
+        words = ("run", "--rm", "--network", "none", *options, "--entrypoint", "sh", IMAGE, "-c", script)
+        return docker(*words).stdout.decode().splitlines()
+
+    assert inside("id -u; id -un; claude --version") == [
+        "1000",
+        "agentuser",
+        f"{load_adapter('claude').tested_version} (Claude Code)",
+    ]
+    *marked, count = inside("find / -xdev -type f -perm /6000; find / -xdev -type f | wc -l", "--user", "0")
+    assert marked == []
+    assert int(count) > 10_000

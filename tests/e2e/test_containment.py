@@ -7,14 +7,18 @@ import os
 import secrets
 import socket
 import subprocess
+import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.product import Product
+from tests.support.users import ordinary_user
 
 pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
 
@@ -126,9 +130,37 @@ def test_on_the_host_it_is_never_root(product: Product) -> None:
         child.communicate(timeout=60)
 
 
-def _uids_of(product: Product) -> set[int]:
-    import time
+@pytest.mark.needs("root")
+def test_what_the_agent_opens_to_all_is_out_of_other_users_reach(product: Product) -> None:
+    """Neither its files nor, by a setuid copy of a program, its user."""
+    other = ordinary_user()
+    assert other is not None
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as state:
+        Path(state).chmod(0o755)
+        away = replace(product, variables={**product.variables, "XDG_STATE_HOME": state})
+        child = away.start("cp /usr/bin/id i; chmod 4755 i; echo private > f; chmod 777 . f; touch ready; sleep 60")
+        try:
+            session = _until(lambda: next(Path(state).glob("containai/sessions/*/workspace/ready"), None)).parent
+            assert session.stat().st_mode & 0o777 == 0o777
+            for argv in (["cat", f"{session}/f"], ["sh", "-c", f"exec '{session}/i' -u"], ["ls", f"{session.parent}"]):
+                tried = other.run(argv, cwd=Path("/"))
+                assert tried.returncode != 0, argv
+                assert b"Permission denied" in tried.stderr, tried.stderr
+        finally:
+            child.terminate()
+            child.communicate(timeout=60)
 
+
+def _until(look: Callable[[], Path | None]) -> Path:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def _uids_of(product: Product) -> set[int]:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         found = set()

@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,24 @@ def test_the_agents_status_is_the_runs_status(product: Product, script: str, sta
 
 
 def test_a_program_that_is_not_there(product: Product) -> None:
-    assert product.command("run", "--", "no-such-program").status == 127
-    assert product.command("run", "--", "/etc/passwd").status == 126
+    page = (Path(__file__).parents[2] / "docs/errors.md").read_text()
+    for program, status in (("no-such-program", 127), ("/etc/passwd", 126)):
+        ran = product.command("run", "--", program)
+        assert (ran.status, f"error[agent.cannot-run]: {program}" in ran.stderr) == (status, True)
+    assert "| `agent.cannot-run` | 126 or 127 |" in page
     assert product.branches() == ["main"]
+
+
+def test_only_run_says_125(product: Product) -> None:
+    """By which whoever starts an agent knows that none was started."""
+    nowhere = replace(product, variables={"DOCKER_HOST": f"unix://{product.home}/no.sock"})
+    failed = nowhere.command("image", "build", "base")
+    assert (failed.status, "error[engine.docker]" in failed.stderr) == (1, True), failed.stderr
+    config = product.home / ".config/containai/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("[network]\nmode = 7\n")
+    refused = product.command("run", "--", "true")
+    assert (refused.status, "error[policy.invalid]" in refused.stderr) == (125, True), refused.stderr
 
 
 def test_timeout_ends_an_agent_that_ignores_it(product: Product) -> None:

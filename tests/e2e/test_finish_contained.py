@@ -64,36 +64,39 @@ def test_what_the_agent_planted_for_git_does_not_run_and_everything_that_does_is
     assert sum(line.endswith("  (finish)") for line in shown.splitlines()) == len(records)
 
 
-# Who keeps the agent's program from running, with all other layers taken away. The kernel alone knows files, and not
+ENTERS, WRITTEN, EVERY = "finish_enters", "finish_runs_what_it_writes", "finish_runs_every_program"
+
+# Who keeps the agent's program from running, with the other layers taken away. The kernel alone knows files, and not
 # what an interpreter reads.
 LAYERS = {
-    "finish_without_any_layer": {"one", "two"},
-    "finish_by_the_script_alone": set(),
-    "finish_by_the_kernel_alone": {"two"},
-    "finish_by_the_supervisor_alone": set(),
+    "none": ((ENTERS, WRITTEN, EVERY), {"one", "two"}),
+    "script": ((WRITTEN, EVERY), set()),
+    "kernel": ((ENTERS, EVERY), {"two"}),
+    "supervisor": ((ENTERS, WRITTEN), set()),
 }
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_each_layer_alone(product: Product, layer: str) -> None:
     configure(product, '[exec]\ndeny = ["whoami"]\n')
+    away, ran = LAYERS[layer]
     launcher = "from tests.support.weakened import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", launcher, layer, "run", "--json", *QUIET, "--", "sh", "-c", AGENT],
+        [sys.executable, "-c", launcher, "+".join(away), "run", "--json", *QUIET, "--", "sh", "-c", AGENT],
         cwd=product.repository, env={**product.environment, "PYTHONPATH": os.fspath(ROOT)},
         capture_output=True, timeout=90, check=False,
     )  # fmt: skip
     result = json.loads(done.stdout)
     begun, *lines = product.git("show", f"{result['branch']}:witness").splitlines()
     assert begun == "start"
-    assert {line.partition(":")[0].rpartition("/")[2] for line in lines} == LAYERS[layer]
+    assert {line.partition(":")[0].rpartition("/")[2] for line in lines} == ran
     # Even where it ran: a denied program is denied there too, its exec is recorded, and it says nothing in our name.
     assert {line.rpartition(":")[2].strip() for line in lines} <= {""}
     assert b"forged" not in done.stderr
     log = [json.loads(line) for line in Path(result["event_log"]).read_text().splitlines()]
     tries = [record for record in of_finish(log) if "trap" in " ".join(record["argv"])]
-    assert bool(tries) == (layer != "finish_by_the_script_alone")
-    if layer == "finish_by_the_supervisor_alone":
+    assert bool(tries) == (layer != "script")
+    if layer == "supervisor":
         assert {(record["verdict"], record.get("rule")) for record in tries} == {("deny", "housekeeping")}
     if lines:
         denied = [record for record in of_finish(log) if record["argv"] == ["whoami"] and "absent" not in record]

@@ -87,6 +87,34 @@ def test_returned_commits_verify_here_and_in_a_clone(product: Product, tmp_path:
     assert other.command("provenance", "verify", ran.result["commits"][0]).status == 0
 
 
+def test_of_a_range_it_is_plain_which_commit_failed(product: Product) -> None:
+    """Results and errors may go to different places, so each says of which commit it is."""
+    ran = product.run(TWO_COMMITS)
+    product.git("config", "user.name", "A")
+    product.git("config", "user.email", "a@example.org")
+    product.git("commit", "-q", "--allow-empty", "-m", "mine")
+    mine, (one, two) = product.git("rev-parse", "main"), ran.result["commits"]
+    product.git("notes", "--ref", NOTES, "remove", one)
+    merge = product.git("commit-tree", "-p", two, "-p", mine, "-m", "both", f"{two}^{{tree}}")
+    found = product.command("provenance", "verify", f"main~1..{merge}")
+    assert found.status == 1
+    results = dict(line.split(": ", 1) for line in found.stdout.splitlines() if not line.startswith(" "))
+    assert results.keys() == {mine, one, two, merge}
+    assert results[two] == "verified"
+    for failed in (mine, one, merge):
+        assert results[failed].startswith("NOT VERIFIED: provenance.no-note: ")
+        assert f"error[provenance.no-note]: {failed}: " in found.stderr
+    assert two not in found.stderr
+    # The reason stands below its own result, before the next.
+    log = Path(ran.result["event_log"])
+    log.write_bytes(log.read_bytes().replace(b'"started"', b'"stopped"'))
+    lines = product.command("provenance", "verify", f"main..{two}").stdout.splitlines()
+    begins = [index for index, line in enumerate(lines) if not line.startswith(" ")]
+    assert [lines[index][:40] for index in begins] == [one, two]
+    assert lines[begins[1]].startswith(f"{two}: NOT VERIFIED: provenance.log-broken: ")
+    assert lines[begins[1] + 1 :], "the details"
+
+
 def test_a_changed_log_is_noticed(product: Product) -> None:
     ran = product.run("echo one > one")
     commit = ran.result["commits"][0]

@@ -245,6 +245,27 @@ def test_the_page_is_written_for_its_owner_alone(judged: Product) -> None:
     assert "error[review.page]" in judged.command("review", ran.result["session"], "--web", str(page)).stderr
 
 
+def test_the_session_of_a_page_stands_before_or_behind_the_option(judged: Product) -> None:
+    session = judged.run("echo 1 > a").result["session"]
+    own = judged.sessions / session / "review.html"
+    for words in (("--web", session), (session, "--web")):
+        written = judged.command("review", *words)
+        assert written.stdout == f"{own}\n", written.stderr
+        assert "shell/session-1" in own.read_text()
+        own.unlink()
+    with_file = ((session, "--web", "page 0"), ("--web", "page 1", session), ("--web=page 2", session))
+    for number, given in enumerate(with_file):
+        page = judged.repository / f"page {number}"
+        assert judged.command("review", *given).stdout == f"{page}\n"
+        assert "shell/session-1" in page.read_text()
+    assert not own.exists()
+    before = judged.git("status", "--porcelain")
+    for wrong, status in ((("--web", "page.html"), 1), (("--web",), 2), (("--web", session, "page.html"), 1)):
+        refused = judged.command("review", *wrong)
+        assert (refused.status, refused.stdout) == (status, "")
+    assert judged.git("status", "--porcelain") == before, "no file is named after a session"
+
+
 def test_on_a_terminal_the_users_pager_gets_it(judged: Product, tmp_path: Path) -> None:
     ran = judged.run("echo 1 > a")
     paged = tmp_path / "paged"

@@ -33,6 +33,19 @@ _GO = (
     ' w.Add(1); go func() { defer w.Done() }() }; w.Wait(); o, e := exec.Command("echo", "go 50").Output();'
     " fmt.Println(string(o[:5]), e) }"
 )
+_CSHARP = (
+    "using System; using System.Net; using System.Net.Sockets; using System.Threading; using System.Threading.Tasks;"
+    " using System.Diagnostics; class A { static void Main() { int n = 0; var t = new Task[100];"
+    " for (int i = 0; i < 100; i++) t[i] = Task.Run(() => Interlocked.Increment(ref n)); Task.WaitAll(t);"
+    " var l = new TcpListener(IPAddress.Loopback, 0); l.Start();"
+    " new TcpClient().Connect((IPEndPoint)l.LocalEndpoint); GC.Collect();"
+    ' var p = Process.Start(new ProcessStartInfo("/bin/echo", "net " + n)'
+    " { RedirectStandardOutput = true, UseShellExecute = false });"
+    " Console.WriteLine(p.StandardOutput.ReadToEnd().Trim()); } }"
+)
+_DOTNET = (
+    '{"runtimeOptions": {"framework": {"name": "Microsoft.NETCore.App", "version": "3.1.0"}, "rollForward": "Major"}}'
+)
 _NODE = (
     "const { Worker } = require('worker_threads'); const { execSync } = require('child_process');"
     "new Worker('require(\"worker_threads\").parentPort.postMessage(6 * 7)', { eval: true })"
@@ -72,6 +85,11 @@ TOOLS = {
     "Node.js: workers and processes": Tool(
         needs=("node",), script=f"cat > a.js <<'E'\n{_NODE}\nE\nnode a.js", prints="node 42"
     ),
+    "Node.js that asks for io_uring": Tool(
+        needs=("node",),
+        script='UV_USE_IO_URING=1 node -e \'require("fs").readFile("/etc/hostname", (e, d) => console.log("read", d.length))\'',
+        prints="read 10",
+    ),
     "npm": Tool(
         needs=("npm",),
         script='mkdir p app && echo \'{"name":"p","version":"1.0.0","scripts":{"install":"echo ran > ran"}}\' > p/package.json'
@@ -80,6 +98,15 @@ TOOLS = {
         prints="ran",
     ),
     "Java": Tool(needs=("javac",), script=f"cat > A.java <<'E'\n{_JAVA}\nE\njavac A.java && java A", prints="java 100"),
+    "C#: Mono": Tool(
+        needs=("mcs", "mono"), script=f"cat > A.cs <<'E'\n{_CSHARP}\nE\nmcs A.cs && mono A.exe", prints="net 100"
+    ),
+    "C#: .NET": Tool(
+        needs=("mcs", "dotnet"),
+        script=f"cat > A.cs <<'E'\n{_CSHARP}\nE\necho '{_DOTNET}' > A.runtimeconfig.json; mcs -out:A.dll A.cs &&"
+        " DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 dotnet A.dll",
+        prints="net 100",
+    ),
     "Go": Tool(
         needs=("go",),
         script=f"cat > a.go <<'E'\n{_GO}\nE\nGOFLAGS=-mod=mod GOTOOLCHAIN=local go build -o a a.go && ./a",

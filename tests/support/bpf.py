@@ -47,6 +47,8 @@ def run_filter(program: bytes, number: int, arguments: Sequence[int] = (0,) * 6,
                 at += if_true if accumulator > k else if_false
             case 0x35:  # BPF_JGE
                 at += if_true if accumulator >= k else if_false
+            case 0x45:  # BPF_JSET
+                at += if_true if accumulator & k else if_false
             case 0x06:  # BPF_RET | BPF_K
                 return k
             case _:

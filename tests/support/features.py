@@ -49,13 +49,29 @@ def _i386() -> bool:
 
 
 def _docker_version() -> int:
-    """The daemon's major version; 0 where none answers."""
+    """The daemon's major version; 0 where none answers, or one that is not Docker's."""
+    if _podman():
+        return 0
     try:
         asked = ["docker", "version", "--format", "{{.Server.Version}}"]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
         return int(done.stdout.partition(".")[0] or 0)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return 0
+
+
+def _podman() -> bool:
+    """Whether it is Podman that answers where Docker is asked."""
+    try:
+        asked = ["docker", "version", "--format", "{{range .Server.Components}}{{.Name}};{{end}}"]
+        return "Podman Engine" in subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _throw_away() -> bool:
+    # A word that only tests/vm/run gives to the kernel of a machine that is gone afterwards: nobody sets it by mistake.
+    return os.geteuid() == 0 and "containai.throw-away" in _read("/proc/cmdline").split()
 
 
 def _loop() -> bool:
@@ -72,6 +88,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "cgroup-v2": lambda: "pids" in _read(str(CGROUP / "cgroup.controllers")),
     "containai-claude-image": lambda: _runs("docker", "image", "inspect", "containai-claude:latest"),
     "docker-before-25": lambda: _docker_version() not in (0, *range(25, 100)),
+    "docker-bench-security": lambda: shutil.which("docker-bench-security.sh") is not None,
     "docker": lambda: _runs("docker", "info"),
     "docker-engine": lambda: _apparmor() and os.geteuid() == 0 and _runs("docker", "info"),
     "i386": _i386,
@@ -79,11 +96,13 @@ PROBES: dict[str, Callable[[], bool]] = {
     "legacy-tiocsti": lambda: _read("/proc/sys/dev/tty/legacy_tiocsti") in {"1", ""},
     "loop": _loop,
     "node": lambda: _runs("node", "--version"),
+    "podman-engine": lambda: _apparmor() and os.geteuid() == 0 and _podman(),
     "npm-registry": lambda: _runs("npm", "ping", timeout_s=30),
     "root": lambda: os.geteuid() == 0,
     "squid": lambda: any(Path(p).exists() for p in ("/usr/sbin/squid", "/usr/bin/squid")),
     "strace": lambda: _runs("strace", "-f", "-e", "trace=fsync", "true"),
     "systemd": lambda: Path("/run/systemd/system").is_dir(),
+    "throw-away-machine": _throw_away,
     "user-namespaces": lambda: _runs(
         "unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "t", "/mnt"
     ),

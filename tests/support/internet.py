@@ -33,7 +33,7 @@ CLONE_NEWNET = 0x40000000
 PROXY_V4, PROXY_V6 = "11.255.0.2", "2600:ff::2"
 NAME_SERVER = "11.255.0.1"
 PUBLIC_V4, PUBLIC_V6 = "93.184.215.14", "2606:2800:21f::1"
-PORTS = (22, 80, 443, 3128, 8080, 8443)
+PORTS = (22, 25, 80, 443, 3128, 8080, 8443)
 
 Zone = dict[str, "list[str] | Callable[[str], list[str]]"]
 
@@ -56,11 +56,11 @@ class Namespace:
         self.thread.start()
         self.run(lambda: _unshare(flags))
 
-    def run(self, job: Callable[[], _T]) -> _T:
+    def run(self, job: Callable[[], _T], *, timeout_s: float = 60) -> _T:
         """Run ``job`` there and return what it returns."""
         future: Future[_T] = Future()
         self._jobs.put((job, future))
-        return future.result(timeout=60)
+        return future.result(timeout=timeout_s)
 
     def command(self, *argv: str) -> None:
         """Run a program there to its end."""

@@ -39,6 +39,7 @@ class Product:
     home: Path
     repository: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    launcher: tuple[str, ...] = (sys.executable, "-m", "containai")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,7 +59,7 @@ class Product:
 
     def argv(self, *words: str) -> list[str]:
         """The command line for ``containai WORD...``."""
-        return [sys.executable, "-m", "containai", *words]
+        return [*self.launcher, *words]
 
     def command(self, *words: str, stdin: bytes = b"", timeout_s: float = TIMEOUT_S) -> Ran:
         """Give a command and wait for its end."""

@@ -1,207 +1,30 @@
 # mypy: disable-error-code="assignment,method-assign,attr-defined"
-"""``containai`` with one protection taken away, for tests that must see an attack succeed.
+"""``containai`` with protections taken away, for tests that must see an attack succeed.
 
-Run as ``python -c 'from tests.support.weakened import main; main()' PROTECTION WORD...`` from the root of the project. Only
-tests can: the package itself has no such switch, and reads no variable that could be one.
+Run as ``python -c 'from tests.support.weakened import main; main()' PIECE+PIECE... WORD...`` from the root of the project.
+Here stand the pieces about what is recorded and what comes home; the others are in ``weak_container``, ``weak_remote``
+and ``weak_machine``.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-WEAKENINGS: dict[str, Callable[[], None]] = {}
+from tests.support import weak_container, weak_machine, weak_remote  # noqa: F401  they register their pieces
+from tests.support.weak_container import few_files
+from tests.support.weakening import WEAKENINGS, replace_everywhere, weakening
 
 
 def main() -> None:
-    """Take the protection away that is named first, then run the product."""
-    WEAKENINGS[sys.argv.pop(1)]()
+    """Take the protections away that are named first, then run the product."""
+    few_files()
+    for piece in filter(None, sys.argv.pop(1).split("+")):
+        WEAKENINGS[piece]()
     from containai.cli.main import main as containai
 
     sys.exit(containai(sys.argv[1:]))
-
-
-def weakening(function: Callable[[], None]) -> Callable[[], None]:
-    WEAKENINGS[function.__name__] = function
-    return function
-
-
-@weakening
-def no_seccomp() -> None:
-    """A filter that allows everything, and still delivers execs."""
-    import os
-
-    import pyseccomp
-
-    from containai.session import engines
-
-    pyseccomp.set_api(5)
-    made = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
-    made.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.ALLOW)
-    for name in ("execve", "execveat"):
-        made.add_rule(pyseccomp.NOTIFY, name)
-    where = Path("/proc/self/fd")
-    fd = os.memfd_create("filter")
-    with os.fdopen(os.dup(fd), "wb") as file:
-        made.export_bpf(file)
-    native = engines.native_file
-    engines.native_file = lambda name: where / str(fd) if name == "agent.bpf" else native(name)
-    with open(where / str(fd), "rb") as file:
-        content = file.read()
-    read = Path.read_bytes
-    Path.read_bytes = lambda self: content if self == where / str(fd) else read(self)
-
-
-@weakening
-def no_landlock() -> None:
-    """Rules that allow everything below the root."""
-    from containai.engine import spec_format
-    from containai.render import landlock
-
-    rendered = landlock.render_landlock
-
-    def everything(*arguments: Any, **more: Any) -> landlock.LandlockRules:
-        rules = rendered(*arguments, **more)
-        return replace(rules, scoped=0, paths=(("/", rules.handled_fs),))
-
-    for module in (landlock, spec_format, *_importers("render_landlock")):
-        if hasattr(module, "render_landlock"):
-            module.render_landlock = everything
-
-
-@weakening
-def the_hosts_tmp() -> None:
-    """/tmp is the host's own."""
-    from containai.plan import build, filesystem
-    from containai.plan.model import MountKind
-
-    planned = filesystem.plan_mounts
-
-    def with_tmp(*arguments: Any) -> Any:
-        mounts = planned(*arguments)
-        return tuple(
-            replace(mount, kind=MountKind.READ_ONLY, source="/tmp") if str(mount.target) == "/tmp" else mount
-            for mount in mounts
-        )
-
-    build.plan_mounts = with_tmp
-
-
-def _without(word: str) -> None:
-    """Bubblewrap is not told to unshare something, and nobody compares what came of it with the plan."""
-    from containai.render import bwrap
-
-    bwrap.ISOLATION = tuple(given for given in bwrap.ISOLATION if given != word)
-    _no_drift_check()
-
-
-def _no_drift_check() -> None:
-    from containai.engine import verify
-
-    for module in (verify, *_importers("find_drift")):
-        if hasattr(module, "find_drift"):
-            module.find_drift = lambda *_: ()
-
-
-@weakening
-def the_hosts_ipc() -> None:
-    _without("--unshare-ipc")
-
-
-@weakening
-def open_proxy() -> None:
-    """Squid allows whatever proves to come from the session."""
-    from containai.egress import squid
-    from containai.render import squid as rendered
-
-    render = rendered.render_squid_conf
-
-    def open_to_all(**words: Any) -> str:
-        lines = render(**words).splitlines()
-        kept = [line for line in lines if not line.startswith(("http_access deny", "http_access allow"))]
-        return "\n".join([*kept, "http_access allow all"]) + "\n"
-
-    for module in (squid, *_importers("render_squid_conf")):
-        if hasattr(module, "render_squid_conf"):
-            module.render_squid_conf = open_to_all
-
-
-@weakening
-def open_quarantine() -> None:
-    """The quarantine shows and takes every ref."""
-    from containai.git_return import quarantine
-
-    text = quarantine._CONFIG
-    for line in ("\thideRefs = refs\n", "\thideRefs = {shown}\n", "\tdenyDeletes = true\n"):
-        text = text.replace(line, "")
-    quarantine._CONFIG = text
-
-
-@weakening
-def generous_quarantine() -> None:
-    """Whoever knows the name of an object is given it."""
-    from containai.git_return import quarantine
-
-    text = quarantine._CONFIG
-    for name in ("allowTipSHA1InWant", "allowReachableSHA1InWant", "allowAnySHA1InWant"):
-        text = text.replace(f"{name} = false", f"{name} = true")
-    quarantine._CONFIG = text
-
-
-@weakening
-def unchecked_objects() -> None:
-    """The quarantine checks no object that is pushed."""
-    from containai.git_return import quarantine
-
-    quarantine._CONFIG = quarantine._CONFIG.replace("fsckObjects = true", "fsckObjects = false")
-
-
-@weakening
-def no_limits() -> None:
-    """More of everything than the self-test tries to take."""
-    from containai.policy.model import Limits
-    from containai.render import containers
-
-    rendered = containers.render_agent
-    wide = Limits(cpus=2, memory_bytes=8 << 30, pids_max=30_000, tmpfs_bytes=2 << 30, open_files=400_000)
-
-    def wider(plan: Any, passed: Any) -> Any:
-        spec = rendered(plan, passed)
-        return replace(spec, limits=wide, mounts=tuple(replace(m, size_bytes=64 * m.size_bytes) for m in spec.mounts))
-
-    for module in _importers("render_agent"):
-        module.render_agent = wider
-
-
-@weakening
-def the_launchers_environment() -> None:
-    """The agent gets all of it."""
-    import os
-
-    from containai.render import containers
-
-    rendered = containers.render_agent
-
-    def leaking(plan: Any, passed: Any) -> Any:
-        spec = rendered(plan, passed)
-        names = ("SSH_AUTH_SOCK", "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY")
-        return replace(spec, environment={**os.environ, **dict.fromkeys(names, "/x"), **spec.environment})
-
-    for module in _importers("render_agent"):
-        module.render_agent = leaking
-
-
-@weakening
-def a_granted_service() -> None:
-    """The user has granted the service that the attacks look for."""
-    import json
-
-    target = Path("selftest/targets.json")
-    if sys.argv[1] == "run":
-        sys.argv[2:2] = ["--allow-local", f"127.0.0.1:{json.loads(target.read_text())['port']}"]
 
 
 @weakening
@@ -219,21 +42,7 @@ def no_refusal_records() -> None:
 
 
 @weakening
-def no_exec_records() -> None:
-    from containai.audit.writer import EventLog, Kind
-
-    append_all = EventLog.append_all
-
-    def without(self: EventLog, events: Any) -> None:
-        append_all(self, [event for event in events if event[0] is not Kind.EXEC])
-
-    EventLog.append_all = without
-
-
-@weakening
 def records_with_secrets() -> None:
-    import os
-
     from containai.audit.writer import EventLog, Kind
 
     append = EventLog.append
@@ -251,13 +60,6 @@ def no_chain() -> None:
 
     link = chain.link
     writer.link = lambda body, _: link(body, chain.GENESIS)
-
-
-@weakening
-def no_statement() -> None:
-    from containai.session import returning
-
-    returning.attest_returned = lambda *_: ()
 
 
 @weakening
@@ -295,32 +97,51 @@ def no_return() -> None:
 
 
 @weakening
-def finish_without_any_layer() -> None:
-    """The script lets git enter repositories, the kernel runs the agent's files, the supervisor denies nothing."""
-    _finish_enters()
-    _finish_runs_what_it_writes()
-    _finish_runs_every_program()
+def no_clearing() -> None:
+    """What a session worked with stays."""
+    from containai.session.state import SessionDir
+
+    SessionDir.remove_workspace = lambda _: None
 
 
 @weakening
-def finish_by_the_script_alone() -> None:
-    _finish_runs_what_it_writes()
-    _finish_runs_every_program()
+def no_time_limit() -> None:
+    """Time is not watched; where a limit was asked for, the user ends the session after twice that time."""
+    import signal
+    import threading
+
+    from containai.session import attend
+
+    attended = attend.attend
+
+    def patient(container: Any, signals: Any, timeout_s: float | None) -> Any:
+        if timeout_s is not None:
+            threading.Timer(2 * timeout_s, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return attended(container, signals, None)
+
+    replace_everywhere("attend", patient)
 
 
 @weakening
-def finish_by_the_kernel_alone() -> None:
-    _finish_enters()
-    _finish_runs_every_program()
+def short_output() -> None:
+    """Whoever says more than a megabyte is not listened to any more."""
+    from containai.session import stdio
+
+    write = stdio._write
+    left = [1 << 20]
+
+    def limited(target: int, chunk: bytes) -> None:
+        left[0] -= len(chunk)
+        if left[0] < 0:
+            raise OSError("enough")
+        write(target, chunk)
+
+    stdio._write = limited
 
 
 @weakening
-def finish_by_the_supervisor_alone() -> None:
-    _finish_enters()
-    _finish_runs_what_it_writes()
-
-
-def _finish_enters() -> None:
+def finish_enters() -> None:
+    """The script of the last commit lets git enter repositories inside."""
     from containai.workspace import scripts
 
     command = scripts._command
@@ -332,34 +153,22 @@ def _finish_enters() -> None:
     scripts._command = careless
 
 
-def _finish_runs_what_it_writes() -> None:
-    from containai.session import returning
+@weakening
+def finish_runs_what_it_writes() -> None:
+    """The kernel lets ``finish`` execute what stands in the workspace."""
+    from dataclasses import replace
 
-    rendered = returning.render_housekeeping
+    from containai.render.containers import render_housekeeping
 
     def careless(*words: Any, **more: Any) -> Any:
-        return replace(rendered(*words, **more), runs_what_it_writes=True)
+        return replace(render_housekeeping(*words, **more), runs_what_it_writes=True)
 
-    returning.render_housekeeping = careless
+    replace_everywhere("render_housekeeping", careless)
 
 
-def _finish_runs_every_program() -> None:
+@weakening
+def finish_runs_every_program() -> None:
+    """The supervisor of ``finish`` denies nothing."""
     from containai.supervise.housekeeping import OwnPrograms
 
     OwnPrograms.decide = lambda *_: 0
-
-
-def _importers(name: str) -> list[Any]:
-    """Modules of the product that have taken a function by name."""
-    import importlib
-    import pkgutil
-
-    import containai
-
-    found = []
-    for module in pkgutil.walk_packages(containai.__path__, "containai."):
-        if not module.name.startswith("containai.data.") and not module.name.endswith("__main__"):
-            loaded = importlib.import_module(module.name)
-            if hasattr(loaded, name):
-                found.append(loaded)
-    return found

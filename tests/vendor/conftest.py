@@ -53,6 +53,11 @@ class Person:
 
 @pytest.fixture(scope="session")
 def npm_prefix() -> Path:
+    """A prefix with every vendor's CLI."""
+    return make_npm_prefix()
+
+
+def make_npm_prefix() -> Path:
     """A prefix with every vendor's CLI; made once, and kept for the versions that it holds."""
     adapters = [load_adapter(name) for name in list_agents()]
     wanted = [f"{adapter.package}@{adapter.tested_version}" for adapter in adapters if adapter.package]

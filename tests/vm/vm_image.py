@@ -18,12 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-SUITE = "trixie"  # Docker 26.1, kernel 6.12, AppArmor 4.1; bookworm: 20.10, 6.1 and 3.0
+SUITE = "trixie"  # Docker 26.1, Podman 5.4, kernel 6.12, AppArmor 4.1; bookworm: 20.10, 6.1 and 3.0
 PACKAGES = (
     "apparmor apparmor-utils bubblewrap busybox-static ca-certificates curl docker.io gcc git iproute2 iptables "
     "kmod libc6-dev mount procps python3 python3-pip python3-venv squid-openssl util-linux"
 )
-SUITE_PACKAGES = {"trixie": ["docker-cli"]}  # in bookworm, docker.io has it
+SUITE_PACKAGES = {"trixie": ["docker-cli", "podman", "crun", "netavark"]}  # in bookworm, docker.io has the first
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 IMAGE_SIZE = "16G"  # sparse: an upper bound, not what the image takes up
 GUEST_FILES = Path(__file__).resolve().parent / "guest"

@@ -38,9 +38,7 @@ def build_parser() -> Parser:
     review = commands.add_parser("review", help="look at a session's work before you merge it")
     review.add_argument("session", nargs="?", metavar="SESSION", help="id, name or branch (default: list what waits)")
     review.add_argument("--json", action="store_true", help="print one JSON object")
-    review.add_argument(
-        "--web", nargs="?", const="", metavar="FILE", help="write one HTML page for a second reader, and print its path"
-    )
+    review.add_argument("--web", nargs="?", const="", metavar="FILE", help=_WEB)
     review.add_argument("--difftool", action="store_true", help="open the diff in your own git difftool")
     merge = commands.add_parser("merge", help="merge a session's work into your branch")
     merge.add_argument("session", metavar="SESSION", help="id, name or branch")
@@ -80,6 +78,7 @@ _HOW = (
     ("no-ff", "always make a merge commit"),
     ("squash", "make one commit of it"),
 )
+_WEB = "write one HTML page for a second reader, to FILE or into the session's directory, and print its path"
 _ENGINE = "which engine (default: %(default)s)"
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if here.debug:
             raise
         console.error(error)
-        return error.exit_status
+        return _status_of(error, words)
     except BrokenPipeError:
         silence_broken_pipe()
         return 141
@@ -34,14 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if here.debug:
             raise
-        console.error(
-            ContainaiError(
-                "something went wrong inside ContainAI",
-                details=f"{type(error).__name__}: {error}",
-                remedy=["run again with CONTAINAI_DEBUG=1 and report what it prints"],
-            )
+        unexpected = ContainaiError(
+            "something went wrong inside ContainAI",
+            details=f"{type(error).__name__}: {error}",
+            remedy=["run again with CONTAINAI_DEBUG=1 and report what it prints"],
         )
-        return ContainaiError.exit_status
+        console.error(unexpected)
+        return _status_of(unexpected, words)
 
 
 # Command -> (module of this room, function).
@@ -71,6 +70,12 @@ def _stand_on_firm_ground() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     mask = os.umask(0o077)
     os.umask(mask & 0o077)  # a mask that shuts out the owner would shut out git
+
+
+def _status_of(error: ContainaiError, words: Sequence[str]) -> int:
+    """125 tells those who start an agent that none was started; of every other command a failure is 1."""
+    failed_before_the_agent = error.exit_status == ContainaiError.exit_status
+    return 1 if failed_before_the_agent and words[:1] != ["run"] else error.exit_status
 
 
 def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:

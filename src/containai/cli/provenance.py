@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,20 @@ def _commits(words: str, place: Path, git_dir: Path, user: dict[str, str]) -> li
 
 def _tell(verdict: Verdict, console: Console) -> None:
     if verdict.problem is not None:
-        print(f"{verdict.commit}: NOT VERIFIED: {printable(verdict.problem.summary)}", flush=True)
-        console.error(verdict.problem)
+        problem = verdict.problem
+        # The result is whole where results stand, and the error names its commit: the two may go to different places.
+        print(f"{verdict.commit}: NOT VERIFIED: {problem.code}: {printable(problem.summary)}")
+        for line in problem.details.splitlines():
+            print(f"  {printable(line)}")
+        sys.stdout.flush()
+        console.error(
+            ProvenanceError(
+                f"{verdict.commit}: {printable(problem.summary)}",
+                code=problem.code,
+                details=problem.details,
+                remedy=problem.remedy,
+            )
+        )
         return
     print(f"{verdict.commit}: verified")
     for proven in verdict.proven:

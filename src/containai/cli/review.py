@@ -36,6 +36,9 @@ _MOST_IDS = 10
 
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Show; 0 whether or not there are triggers."""
+    if args.session is None and args.web:
+        # `--web SESSION`: a page of no session makes no sense, so that a word that stands alone is no file.
+        args.session, args.web = args.web, ""
     if args.session is None:
         if args.web is not None or args.difftool:
             raise UsageError("which session?", remedy=["containai review", "containai review SESSION --web"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, printable
-from containai.errors import AgentError, UsageError
+from containai.errors import CannotRunError, UsageError
 from containai.plan.address import looks_remote, parse_address
 from containai.plan.model import PROXY_PORT, RETURN_PORT, SessionPlan
 from containai.plan.request import RunRequest
@@ -163,9 +163,9 @@ def _tell(outcome: Outcome, console: Console) -> None:
     if outcome.not_run:
         denied = ", ".join(outcome.plan.denied_files)
         console.error(
-            AgentError(
+            CannotRunError(
                 f"{printable(outcome.plan.command[0])} cannot be run",
-                code="agent.cannot-run",
+                exit_status=outcome.exit_code,
                 details=outcome.not_run,
                 remedy=[f"[exec] deny denies {printable(denied)}"]
                 if denied and "EACCES" in outcome.not_run

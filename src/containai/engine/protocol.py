@@ -79,7 +79,13 @@ class MountPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveConfig:
-    """What the kernel says about the container's first process (I11)."""
+    """What the kernel says about the container's first process (I11).
+
+    Attributes:
+        groups: All of them, as seen from the host.
+        capabilities: Every set, the bounding one too.
+        devices: Names of the device nodes in its /dev.
+    """
 
     uid: tuple[int, ...]
     gid: tuple[int, ...]
@@ -98,6 +104,7 @@ class EffectiveConfig:
     swap_bytes: int
     cpus: float
     core_limit: int
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +123,11 @@ class Expectation:
         engine_files: Read-only files that the engine itself puts in.
         shared_namespaces: Namespaces that the engine does not make.
         read_only: Further mounts of the engine's making that must be read-only where they are.
+        must_be_read_only: Those of them that have to be there.
         writable: Further mounts that may be writable, with their file system.
         covers: Paths over which the engine puts nothing at all, so that they are not seen.
         must_be_covered: Those of them that the kernel has.
+        groups: Groups of the launcher's that the engine cannot take from its processes.
         setuid_is_ignored: Whether the engine cannot mount everything ``nosuid``; no_new_privs says the same.
     """
 
@@ -127,8 +136,10 @@ class Expectation:
     shared_namespaces: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
     writable: Mapping[str, str] = field(default_factory=dict)
+    must_be_read_only: frozenset[str] = frozenset()
     covers: frozenset[str] = frozenset()
     must_be_covered: frozenset[str] = frozenset()
+    groups: frozenset[int] = frozenset()
     setuid_is_ignored: bool = False
 
 

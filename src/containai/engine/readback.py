@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from containai.engine.verify import NAMESPACES
 from containai.errors import EngineError
 from containai.host.cgroups import effective_limits
 
-_CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+_CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -46,6 +47,7 @@ def read_effective_config(pid: int) -> EffectiveConfig:
             swap_bytes=limits.swap_bytes,
             cpus=limits.cpus,
             core_limit=_core_limit(proc / "limits"),
+            devices=tuple(_devices(proc / "root/dev")),
         )
     except (OSError, KeyError, ValueError) as error:
         raise EngineError(
@@ -99,6 +101,14 @@ def _apparmor(proc: Path) -> str:
         except OSError:
             continue
     return ""
+
+
+def _devices(folder: Path) -> Iterator[str]:
+    """Names of the devices that a program inside finds there."""
+    for entry in sorted(folder.iterdir()):
+        mode = entry.lstat().st_mode
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+            yield entry.name
 
 
 def _core_limit(limits: Path) -> int:

@@ -28,6 +28,7 @@ def encode_spec(
     working_directory: str,
     ports: Sequence[int],
     limits: Limits,
+    rlimits: Iterable[tuple[int, int]] = (),
     landlock: LandlockRules,
     seccomp_filter: bytes,
     apparmor_profile: str,
@@ -44,7 +45,7 @@ def encode_spec(
     records += [_record(b"E", os.fsencode(f"{name}={value}")) for name, value in environment.items()]
     records.append(_record(b"W", os.fsencode(working_directory)))
     records += [_record(b"P", struct.pack("<H", port)) for port in ports]
-    for kind, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, limits.open_files)):
+    for kind, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, limits.open_files), *rlimits):
         records.append(_record(b"R", struct.pack("<IQQ", kind, value, value)))
     records.append(_record(b"H", struct.pack("<QQQ", landlock.handled_fs, landlock.handled_net, landlock.scoped)))
     records += [_record(b"L", struct.pack("<Q", rights) + os.fsencode(path)) for path, rights in landlock.paths]

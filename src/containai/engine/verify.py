@@ -9,6 +9,7 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 SECCOMP_FILTER_MODE = 2  # Source: prctl(2), SECCOMP_MODE_FILTER
 
 # What bubblewrap adds by itself: its /dev, and read-only covers over writable parts of /proc.
+_DEVICES = frozenset({"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"})
 _DEVICE_NODES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts"))
 _PROC_COVERS = frozenset({"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"})
 _NO_MOUNTS = frozenset({MountKind.SYMLINK, MountKind.DIRECTORY})
@@ -17,18 +18,31 @@ _MUST_BE_READ_ONLY = frozenset({MountKind.READ_ONLY, MountKind.DATA, MountKind.M
 
 def find_drift(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> tuple[str, ...]:
     """Every difference, in words; empty when the container is the planned one."""
-    return (*_process(spec, actual, expected), *_mounts(spec, actual, expected), *_limits(spec, actual))
+    return (
+        *_identity(spec, actual, expected),
+        *_process(actual, expected),
+        *_mounts(spec, actual, expected),
+        *_limits(spec, actual),
+    )
 
 
-def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
+def _identity(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation) -> list[str]:
     identity = spec.identity
     drift = []
     if set(actual.uid) != {identity.agent_uid} or identity.agent_uid == 0:
         drift.append(f"user ids are {actual.uid}, planned {identity.agent_uid}")
     if set(actual.gid) != {identity.agent_gid} or identity.agent_gid == 0:
         drift.append(f"group ids are {actual.gid}, planned {identity.agent_gid}")
+    groups = set(actual.groups) - {identity.agent_gid} - expected.groups
+    if groups:
+        drift.append(f"further groups are held: {', '.join(map(str, sorted(groups)))}")
     if any(actual.capabilities):
         drift.append(f"Linux capabilities are held: {actual.capabilities}")
+    return drift
+
+
+def _process(actual: EffectiveConfig, expected: Expectation) -> list[str]:
+    drift = []
     if not actual.no_new_privs:
         drift.append("no_new_privs is not set")
     if actual.seccomp_mode != SECCOMP_FILTER_MODE or actual.seccomp_filters < 1:
@@ -40,6 +54,9 @@ def _process(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation
         drift.append(f"network interfaces are {', '.join(actual.interfaces) or 'none'}, planned lo")
     if actual.routes:
         drift.append(f"{actual.routes} network routes exist, planned none")
+    devices = set(actual.devices) - _DEVICES
+    if devices:
+        drift.append(f"devices in /dev that were not planned: {', '.join(sorted(devices))}")
     if actual.core_limit != 0:
         drift.append("core dumps are possible")
     if expected.apparmor_profile and actual.apparmor != f"{expected.apparmor_profile} (enforce)":
@@ -81,6 +98,7 @@ def _mounts(spec: ContainerSpec, actual: EffectiveConfig, expected: Expectation)
             drift.append(f"{mount.target} honours setuid files")
     drift += [f"{target} was planned, and is not mounted" for target in planned if target not in seen]
     drift += [f"{target} is not covered" for target in sorted(expected.must_be_covered - seen)]
+    drift += [f"{target} is not mounted read-only" for target in sorted(expected.must_be_read_only - seen)]
     return drift
 
 

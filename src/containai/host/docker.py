@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,23 +17,33 @@ from typing import Any
 from containai.errors import EngineError
 
 SOCKET = "/var/run/docker.sock"
+PODMAN_SOCKET = "/run/podman/podman.sock"  # Source: Podman's podman.socket, root's
+DOCKER, PODMAN = "Docker", "Podman"
 API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
 _BUILD_TIMEOUT_S = 1800
 _NAME_TAKEN, _GONE = 409, 404
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def find_socket() -> str:
+    """Where this machine's daemon is asked: at Docker's socket, or at Podman's where only that leads anywhere."""
+    return PODMAN_SOCKET if not os.path.exists(SOCKET) and os.path.exists(PODMAN_SOCKET) else SOCKET
 
 
 class Daemon:
-    """A connection to the local daemon; safe from several threads."""
+    """A connection to the local daemon, Docker's or Podman's; safe from several threads."""
 
-    def __init__(self, socket_path: str = SOCKET) -> None:
-        self._socket_path = socket_path
+    def __init__(self, socket_path: str = "") -> None:
+        self._socket_path = socket_path or find_socket()
         self._local = threading.local()
 
-    def version(self) -> str:
-        """The daemon's version, in a form of the question that every version answers."""
+    def about(self) -> tuple[str, str]:
+        """Docker or Podman, and its version, in a form of the question that every version answers."""
         with _told("the daemon does not answer"):
-            return str(self._client.version(api_version=False)["Version"])
+            said = self._client.version(api_version=False)
+            components = {str(each.get("Name")) for each in said.get("Components") or ()}
+            return (PODMAN if "Podman Engine" in components else DOCKER), str(said["Version"])
 
     def info(self) -> dict[str, Any]:
         """``GET /info``."""
@@ -95,6 +107,7 @@ class Daemon:
         Raises:
             EngineError: ``image.build``: a step failed.
         """
+        printed = _Printed()
         with _told("the image could not be built"):
             lines = self._client.build(
                 fileobj=io.BytesIO(context),
@@ -109,15 +122,8 @@ class Daemon:
             )
             for line in lines:
                 if "error" in line:
-                    raise EngineError(
-                        f"{tag} could not be built",
-                        code="image.build",
-                        details=str(line["error"]),
-                        remedy=["df -h: is there room?", "docker builder prune"],
-                    )
-                yield from (
-                    text for text in str(line.get("stream", line.get("status", ""))).splitlines() if text.strip()
-                )
+                    raise EngineError(f"{tag} could not be built", code="image.build", details=str(line["error"]))
+                yield from printed.lines(str(line.get("stream", "")) or f"{line.get('status', '')}\n")
 
     def import_archive(self, archive: Path, reference: str) -> str:
         """Make an image of a root file system; its name."""
@@ -137,6 +143,18 @@ class Daemon:
             client.trust_env = False  # no proxy stands between us and a socket
             self._local.client = client
         return client
+
+
+class _Printed:
+    """What the programs of a build print, which the daemon hands on in pieces, and in colours."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+
+    def lines(self, piece: str) -> Iterator[str]:
+        """The lines that end in this piece."""
+        *whole, self._begun = (self._begun + _COLOUR.sub("", piece)).split("\n")
+        yield from (text.rstrip("\r") for text in whole if text.strip())
 
 
 @contextlib.contextmanager

@@ -5,6 +5,9 @@ Every child gets an argument vector (no shell), an explicit environment, and a b
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from containai.errors import ContainaiError
 Child = subprocess.Popen[bytes]
 PIPE = subprocess.PIPE
 TimeoutExpired = subprocess.TimeoutExpired
+_GROUP_GRACE_S = 10.0
 
 MINIMAL_ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -60,6 +64,36 @@ def run(
     except OSError as error:
         raise ContainaiError(f"cannot run {_name(argv)}", code="process.missing", details=str(error)) from error
     return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def run_in_own_group(argv: Sequence[str | bytes | Path], *, timeout_s: float) -> Completed:
+    """Run a child that may signal its whole process group, as mmdebstrap does when it fails: ours is another one.
+
+    Whatever ends the wait ends the group too; its processes get a moment to clean up.
+
+    Raises:
+        ContainaiError: It could not be started (``process.missing``) or took too long (``process.timeout``).
+    """
+    child = spawn(argv, stdout=PIPE, stderr=PIPE, new_session=True)
+    try:
+        stdout, stderr = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as expired:
+        raise ContainaiError(
+            f"{_name(argv)} did not finish within {timeout_s:g} s", code="process.timeout"
+        ) from expired
+    finally:
+        if child.returncode is None:
+            _end_group(child)
+    return Completed(status=child.returncode, stdout=stdout, stderr=stderr)
+
+
+def _end_group(child: Child) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=_GROUP_GRACE_S)
+            return
 
 
 def spawn(

@@ -10,7 +10,8 @@ import io
 import re
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,12 @@ BASE = "containai-base"
 DEFAULT_BASE_IMAGE = "ubuntu:24.04"
 _AGENTS = ("claude", "codex", "copilot")
 NAMES = ("base", "all", *_AGENTS)
+_MMDEBSTRAP = "mmdebstrap"
 _ROOTFS_PACKAGES = "ca-certificates,curl"
 _ROOTFS_TIMEOUT_S = 1800.0
+_LAST_LINES = 50
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)  # Source: errno(3), ENOSPC, EDQUOT
+_MAKE_ROOM = ("docker system df", "docker image prune  # images without a name: what failed builds leave")
 _REGISTRY = re.compile(r"https?://[^\s@]+")  # no name and password: an image shows its build arguments
 
 
@@ -95,7 +100,7 @@ def build_images(names: Sequence[str], options: Options, say: Callable[[str], No
     """Build, and tell each line of progress; tags with the identities of their images.
 
     Raises:
-        EngineError: ``image.build``: a step failed; images built before it stay.
+        EngineError: ``image.build``: a step failed; ``image.space``: for want of room. Images built before it stay.
     """
     daemon = Daemon()
     base_image = options.base_image
@@ -105,13 +110,35 @@ def build_images(names: Sequence[str], options: Options, say: Callable[[str], No
     for recipe in recipes(names, base_image, options.npm_registry):
         say(f"building {recipe.tag}")
         context = _context(DATA / recipe.context, options.certificates if recipe.context == "base" else ())
-        for line in daemon.build(context, recipe.tag, recipe.arguments, options.network):
-            say(f"  {line}")
+        _build(daemon, recipe, context, options.network, say)
         image = daemon.image(recipe.tag)
         if image is None:
             raise EngineError(f"{recipe.tag} was not built", code="image.build")
         built[recipe.tag] = str(image["Id"])
     return built
+
+
+def _build(daemon: Daemon, recipe: Recipe, context: bytes, network: str, say: Callable[[str], None]) -> None:
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    try:
+        for line in daemon.build(context, recipe.tag, recipe.arguments, network):
+            last.append(line)
+            say(f"  {line}")
+    except EngineError as error:
+        full = _full((*last, error.details))
+        if not full:
+            raise
+        raise EngineError(
+            f"{recipe.tag} could not be built: there is no room on Docker's disk",
+            code="image.space",
+            details=full,
+            remedy=["docker info --format '{{.DockerRootDir}}'  # which disk", *_MAKE_ROOM],
+        ) from error
+
+
+def _full(lines: Iterable[str]) -> str:
+    """The line that says that a disk is full, or nothing."""
+    return next((line.strip() for line in lines if _FULL.search(line)), "")
 
 
 def find_registry(variables: Mapping[str, str]) -> str:
@@ -141,23 +168,51 @@ def make_rootfs(daemon: Daemon, suite: str, say: Callable[[str], None]) -> str:
     """Make a root file system with mmdebstrap and give it to the daemon; the image's name.
 
     Raises:
-        EngineError: ``image.rootfs``: mmdebstrap failed.
+        EngineError: ``image.rootfs``: mmdebstrap failed; ``image.space``: for want of room.
     """
     say(f"making a root file system of Debian {suite} with mmdebstrap")
     with tempfile.TemporaryDirectory(prefix="containai-rootfs-") as folder:
         archive = Path(folder) / "rootfs.tar"
-        done = process.run(
-            ["mmdebstrap", "--variant=minbase", f"--include={_ROOTFS_PACKAGES}", suite, archive],
-            timeout_s=_ROOTFS_TIMEOUT_S,
-        )
-        if done.status != 0:
+        done = _run_mmdebstrap(suite, archive)
+        full = _full(done.said.splitlines())
+        if done.status != 0 and full:
             raise EngineError(
-                "mmdebstrap failed",
-                code="image.rootfs",
-                details=done.said[-2000:],
-                remedy=["sudo apt-get install mmdebstrap"],
+                "the root file system could not be made: there is no room on the disk",
+                code="image.space",
+                details=full,
+                remedy=[f"df -h {tempfile.gettempdir()} /tmp", "TMPDIR=/with/more/room containai image build ..."],
             )
-        return daemon.import_archive(archive, f"containai-rootfs:{suite}")
+        if done.status != 0:
+            raise EngineError("mmdebstrap failed", code="image.rootfs", details=done.said[-2000:])
+        try:
+            return daemon.import_archive(archive, f"containai-rootfs:{suite}")
+        except EngineError as error:
+            if not (full := _full([error.details])):
+                raise
+            raise EngineError(
+                "the root file system could not be imported: there is no room on Docker's disk",
+                code="image.space",
+                details=full,
+                remedy=_MAKE_ROOM,
+            ) from error
+
+
+def _run_mmdebstrap(suite: str, archive: Path) -> process.Completed:
+    argv: list[str | bytes | Path] = [
+        *(_MMDEBSTRAP, "--variant=minbase", f"--include={_ROOTFS_PACKAGES}", suite),
+        archive,
+    ]
+    try:
+        return process.run_in_own_group(argv, timeout_s=_ROOTFS_TIMEOUT_S)
+    except ContainaiError as error:
+        if error.code != "process.missing":
+            raise
+        raise EngineError(
+            "mmdebstrap cannot be run",
+            code="image.rootfs",
+            details=error.details,
+            remedy=["sudo apt-get install mmdebstrap"],
+        ) from error
 
 
 def _plain(name: str) -> str:

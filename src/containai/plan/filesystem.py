@@ -38,6 +38,7 @@ ETC_ALLOWED: tuple[str, ...] = (
     "/etc/lsb-release",
     "/etc/magic",
     "/etc/mime.types",
+    "/etc/mono/config",  # where its libraries are; machine.config, which may hold keys, is not shown
     "/etc/os-release",
     "/etc/perl",
     "/etc/pki/tls/certs",
@@ -55,15 +56,20 @@ ETC_ALLOWED: tuple[str, ...] = (
     "/etc/timezone",
 )
 
-# Source: the paths that Docker masks, as far as they are files.
+# Source: the paths that Docker masks, as far as they are files, and what tells of the host's start, disks and ports.
 PROC_MASKED: tuple[str, ...] = (
+    "/proc/cmdline",
     "/proc/config.gz",
+    "/proc/diskstats",
     "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
     "/proc/kmsg",
     "/proc/latency_stats",
+    "/proc/locks",
     "/proc/modules",
     "/proc/sched_debug",
     "/proc/timer_list",

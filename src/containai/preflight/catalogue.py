@@ -89,13 +89,14 @@ ENGINE: tuple[Entry, ...] = (
 DOCKER: tuple[Entry, ...] = (
     Entry(
         id="docker",
-        what="this machine's Docker daemon, root's own, behind /var/run/docker.sock; DOCKER_HOST is not followed",
+        what="this machine's Docker daemon, root's own, behind /var/run/docker.sock, or Podman there; where nobody is"
+        " there, Podman behind /run/podman/podman.sock; DOCKER_HOST is not followed",
         why="a daemon elsewhere cannot be guarded from here, and one that a variable names could give any answer",
     ),
     Entry(
         id="docker-version",
-        what="Docker 25.0.5 or later",
-        why="older ones let containers without a network ask for names (CVE-2024-29018)",
+        what="Docker 25.0.5 or later, or Podman 5.4.2 or later",
+        why="older Dockers let containers without a network ask for names (CVE-2024-29018); no older Podman was tried",
     ),
     Entry(
         id="docker-security",

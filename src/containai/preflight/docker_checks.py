@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from containai.host.docker import PODMAN
 from containai.preflight import remedies
 from containai.preflight.catalogue import WHY
-from containai.preflight.model import MIN_DOCKER, DockerFacts, Facts, Finding, State, Verdict
+from containai.preflight.model import MIN_VERSION, DockerFacts, Facts, Finding, State, Verdict
 
 PLATFORM = "linux/amd64"
 _NAMES = ("docker", "docker-version", "docker-security", "docker-limits", "image")
@@ -44,25 +45,26 @@ def _unknown(name: str) -> Finding:
 
 def _daemon(facts: Facts, docker: DockerFacts) -> Finding:
     if docker.elsewhere:
-        summary = f"DOCKER_HOST names {docker.elsewhere}; only this machine's own daemon can be used"
+        summary = f"DOCKER_HOST names {docker.elsewhere}; only this machine's own daemon can be used, {docker.socket}"
         return _finding("docker", _OFF, summary, remedies.DOCKER_HOST)
+    podman = docker.product == PODMAN
     if docker.denied:
-        return _finding("docker", _OFF, docker.problem, remedies.DOCKER_GROUP)
+        return _finding("docker", _OFF, docker.problem, remedies.PODMAN_ROOT if podman else remedies.DOCKER_GROUP)
     if docker.problem:
-        return _finding("docker", _OFF, docker.problem, remedies.docker(facts))
+        return _finding("docker", _OFF, docker.problem, remedies.podman(facts) if podman else remedies.docker(facts))
     return _finding("docker", _ON, "this machine's daemon answers")
 
 
 def _version(facts: Facts, docker: DockerFacts) -> Finding:
-    wanted = ".".join(map(str, MIN_DOCKER))
+    product, minimum = docker.product, MIN_VERSION[docker.product]
+    wanted = ".".join(map(str, minimum))
+    newer = remedies.newer_podman(facts) if product == PODMAN else remedies.newer_docker(facts)
     if not docker.version:
-        return _finding("docker-version", _UNKNOWN, f"Docker does not tell its version; {wanted} is needed",
-                        remedies.newer_docker(facts))  # fmt: skip
+        return _finding("docker-version", _UNKNOWN, f"{product} does not tell its version; {wanted} is needed", newer)
     version = ".".join(map(str, docker.version))
-    if docker.version < MIN_DOCKER:
-        return _finding("docker-version", _OFF, f"Docker {version} is too old; {wanted} is needed",
-                        remedies.newer_docker(facts))  # fmt: skip
-    return _finding("docker-version", _ON, f"Docker {version}")
+    if docker.version < minimum:
+        return _finding("docker-version", _OFF, f"{product} {version} is too old; {wanted} is needed", newer)
+    return _finding("docker-version", _ON, f"{product} {version}")
 
 
 def _security(facts: Facts, docker: DockerFacts) -> Finding:

@@ -7,8 +7,11 @@ from enum import Enum
 from pathlib import Path
 
 from containai.host.cgroups import Delegation, NoDelegation
+from containai.host.docker import DOCKER, PODMAN, SOCKET
 
 MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
+MIN_PODMAN = (5, 4, 2)  # Source: the oldest that the tests have been run with
+MIN_VERSION = {DOCKER: MIN_DOCKER, PODMAN: MIN_PODMAN}
 UNREADABLE = -1  # a switch of the kernel that is there and cannot be read
 
 
@@ -104,6 +107,8 @@ class DockerFacts:
     """What is known about this machine's Docker daemon.
 
     Attributes:
+        product: Docker, or Podman that answers in its place.
+        socket: Where it was asked.
         elsewhere: A ``DOCKER_HOST`` that names another daemon than this machine's; empty when none does.
         problem: Why the daemon cannot be asked; empty when it answered.
         denied: Whether that is for lack of permission.
@@ -115,6 +120,8 @@ class DockerFacts:
         image: The first of them that is there.
     """
 
+    product: str = DOCKER
+    socket: str = SOCKET
     elsewhere: str = ""
     problem: str = ""
     denied: bool = False

@@ -31,6 +31,7 @@ _DAEMON = DockerFacts(
     wanted_images=("containai-claude:latest", "containai:latest"),
     image=_IMAGE,
 )
+_PODMAN = replace(_DAEMON, product="Podman", version=(5, 4, 2), socket="/run/podman/podman.sock")
 
 COMPLETE = Facts(
     platform=Platform.DEBIAN,
@@ -91,8 +92,13 @@ _CASES: Mapping[str, tuple[dict[str, Any], ...]] = {
         {"docker": replace(_DAEMON, elsewhere="tcp://192.0.2.1:2376")},
         {"docker": replace(_DAEMON, problem="/var/run/docker.sock: No such file or directory")},
         {"docker": replace(_DAEMON, problem="/var/run/docker.sock: Permission denied", denied=True)},
+        {"docker": replace(_PODMAN, problem="/run/podman/podman.sock: Connection refused")},
+        {"docker": replace(_PODMAN, problem="/run/podman/podman.sock: Permission denied", denied=True)},
     ),
-    "docker-version": ({"docker": replace(_DAEMON, version=(20, 10, 24))},),
+    "docker-version": (
+        {"docker": replace(_DAEMON, version=(20, 10, 24))},
+        {"docker": replace(_PODMAN, version=(4, 9, 3))},
+    ),
     "docker-security": (
         {"docker": replace(_DAEMON, security=frozenset({"seccomp"}))},
         {"docker": replace(_DAEMON, security=frozenset({"seccomp", "apparmor", "userns"}))},

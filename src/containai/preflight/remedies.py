@@ -89,6 +89,10 @@ DOCKER_GROUP = (
     'sudo usermod -aG docker "$USER"',
     "# then log in again",
 )
+PODMAN_ROOT = (
+    "# Podman's socket is root's alone; run containai as root, or without Podman:",
+    "containai run --engine embedded",
+)
 DOCKER_DAEMON_JSON = (
     "# use root's daemon without userns-remap (see /etc/docker/daemon.json), or no Docker at all:",
     "containai run --engine embedded",
@@ -162,6 +166,24 @@ def newer_docker(facts: Facts) -> tuple[str, ...]:
     return (
         "# Debian 13, Ubuntu 24.04 and later; for older ones see https://docs.docker.com/engine/install/",
         "sudo apt-get install docker.io",
+    )
+
+
+def podman(facts: Facts) -> tuple[str, ...]:
+    """Podman itself, behind its socket. Source: podman-system-service(1)."""
+    return (package(facts, "podman"), "sudo systemctl enable --now podman.socket")
+
+
+def newer_podman(facts: Facts) -> tuple[str, ...]:
+    """Podman 5.4.2 or later, or what needs none."""
+    if facts.platform is Platform.FEDORA:
+        return ("sudo dnf upgrade --refresh podman",)
+    if facts.platform is Platform.OTHER:
+        return ("# install Podman 5.4.2 or later, or Docker in its place, or let a session run without:", *EMBEDDED)
+    return (
+        "# Debian 13 and later have it; on an older one take Docker in its place, or let a session run without:",
+        "sudo apt-get install podman",
+        *EMBEDDED,
     )
 
 

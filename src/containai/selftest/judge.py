@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from containai.host import cgroups
 from containai.provenance.keys import trusted_keys
 from containai.provenance.verify import Verifier
 from containai.selftest.result import Verdict
-from containai.selftest.stage import Stage
+from containai.selftest.stage import FLOOD, Stage
 
 Said = tuple[Verdict, str]
 _NOT_TRIED = (Verdict.UNAVAILABLE, "the session ended before it was tried")
@@ -55,8 +56,14 @@ class Session:
         return self.log.read_bytes().splitlines(keepends=True)
 
     def events(self) -> list[dict[str, Any]]:
-        """The log's events."""
-        return [json.loads(line) for line in self.lines()]
+        """The log's events. A line that is none is no reason to end: an attack may have written it."""
+        events = []
+        for line in self.lines():
+            with suppress(ValueError):
+                event = json.loads(line)
+                if isinstance(event, dict) and {"kind", "event"} <= event.keys():
+                    events.append(event)
+        return events
 
 
 def judge(
@@ -68,7 +75,7 @@ def judge(
     found.update(_network(stage, first))
     found.update(_secrets(stage, first))
     found.update(_repository(stage, first, before))
-    found.update(_limits(limits))
+    found.update(_limits(stage, limits))
     found.update(_recorded(stage, first))
     found.update(_evidence(stage, first, config_dir))
     found.update(_ending(stage, ending))
@@ -141,14 +148,19 @@ def look(stage: Stage) -> str:
     return SEPARATOR.join(["\n".join(kept), status, stage.git("config", "--list", "--local")])
 
 
-def _limits(session: Session) -> Iterator[tuple[str, Said]]:
+def _limits(stage: Stage, session: Session) -> Iterator[tuple[str, Said]]:
     status = session.result["exit_code"]
     broken = find_break(session.lines())
-    for name in ("limits.flood-of-execs", "limits.flood-of-output"):
+    flood = sum(event["kind"] == "exec" and event["argv"] == [f"{stage.token}-flood"] for event in session.events())
+    problems = {
+        "limits.flood-of-execs": flood < FLOOD and f"{flood} of {FLOOD} programs are in the log",
+        "limits.flood-of-output": status != 0 and f"the session ended with status {status}",
+    }
+    for name, problem in problems.items():
         if session.said.get(name, _NOT_TRIED)[0] is Verdict.UNAVAILABLE:
             continue
-        whole = broken is None and status == 0
-        yield name, _held(whole, "the log is whole, the session went on", f"status {status}, log: {broken}")
+        found = problem or (broken and f"the log breaks: {broken}")
+        yield name, _held(not found, "the log is whole, the session went on", str(found))
 
 
 def _recorded(stage: Stage, session: Session) -> Iterator[tuple[str, Said]]:
@@ -185,7 +197,8 @@ def _evidence(stage: Stage, session: Session, config_dir: Path) -> Iterator[tupl
         shutil.copytree(session.log.parent, place, ignore=lambda _, names: [n for n in names if n != "events.jsonl"])
         (place / "events.jsonl").write_bytes(b"".join(lines[:3]))
         verdict, detail = _verified(stage, session, config_dir, Path(folder))
-    yield "evidence.cut", _held(verdict is Verdict.BROKEN, detail, "nobody would have seen it")
+    if verdict is not Verdict.UNAVAILABLE:
+        yield "evidence.cut", _held(verdict is Verdict.BROKEN, detail, "nobody would have seen it")
 
 
 def _verified(stage: Stage, session: Session, config_dir: Path, sessions: Path) -> Said:

@@ -22,6 +22,7 @@ from containai.host.process import MINIMAL_ENVIRONMENT, Child, run, spawn
 from containai.policy.model import Policy
 
 MEMORY_BYTES = 256 * 1024 * 1024  # of the session in which resources are attacked
+FLOOD = 400  # programs that are started as fast as may be
 SECRET_NAME, PASSED_NAME = "SELFTEST_SECRET", "SELFTEST_PASSED"
 _PROGRAMS = resources.files("containai.data") / "selftest"
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -59,15 +60,18 @@ class Service:
 
     def __init__(self, word: str) -> None:
         self._answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(word)}\r\nConnection: close\r\n\r\n{word}".encode()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._listeners = [socket.create_server(("127.0.0.1", 0))]
+        self.port: int = self._listeners[0].getsockname()[1]
+        with suppress(OSError):  # a machine without IPv6, or somebody else has the port there
+            self._listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6))
         self.visitors = 0
-        threading.Thread(target=self._serve, name="selftest-service", daemon=True).start()
+        for listener in self._listeners:
+            threading.Thread(target=self._serve, args=(listener,), name="selftest-service", daemon=True).start()
 
-    def _serve(self) -> None:
+    def _serve(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                link, _ = self._listener.accept()
+                link, _ = listener.accept()
                 self.visitors += 1
                 with link, suppress(OSError):
                     link.settimeout(2)
@@ -76,9 +80,10 @@ class Service:
 
     def stop(self) -> None:
         """Close it."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        for listener in self._listeners:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
 
 
 @contextmanager
@@ -121,10 +126,12 @@ def set_stage(policy: Policy, home: Path, state_dir: Path) -> Iterator[Stage]:
             "state": str(state_dir),
             "shadow": "/etc/shadow",
             "repository": str(repository),
+            "another": str(_make_another(place)),
             "marker": str(place / "marker"),
             "private_commit": private,
             "shm_key": stack.enter_context(_shared_memory()),
             "secret_name": SECRET_NAME,
+            "flood": FLOOD,
         }
         (repository / "selftest/targets.json").write_text(json.dumps(targets))
         _git(repository, "add", "--all")
@@ -145,7 +152,9 @@ def _policy_facts(policy: Policy) -> dict[str, Any]:
         "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
         "mode": policy.network.mode.value,
         "allowed": next(iter(policy.network.domains), "example.org").removeprefix("*."),
+        "granted": [service.port for service in policy.network.local_services],
         "pids": policy.limits.pids_max,
+        "open_files": policy.limits.open_files,
         "memory": MEMORY_BYTES,
         "tmpfs": policy.limits.tmpfs_bytes,
     }
@@ -169,6 +178,15 @@ def _make_repository(place: Path, token: str) -> tuple[Path, str]:
     private = _git(repository, *_NAMED, "commit-tree", tree, "-p", "HEAD", "-m", f"private {token}")
     _git(repository, "update-ref", "refs/heads/private", private)
     return repository, private
+
+
+def _make_another(place: Path) -> Path:
+    """A repository that no session has to do with."""
+    repository = place / "another"
+    repository.mkdir()
+    _git(repository, "init", "--quiet", "--initial-branch=main")
+    _git(repository, *_NAMED, "commit", "--quiet", "--allow-empty", "--message", "Another")
+    return repository
 
 
 def _git(repository: Path, *words: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from containai.engine.protocol import Engine
 from containai.errors import EngineError
 from containai.host.cgroups import Delegation
+from containai.host.docker import PODMAN
 from containai.preflight.docker import is_docker_worth_asking, look_at_docker
 from containai.preflight.facts import PROFILE, Trials, collect_facts
 from containai.preflight.model import DockerFacts, Facts, Verdict
@@ -80,7 +81,7 @@ def settle_engine(wanted: str, facts: Facts) -> tuple[str, str]:
     refused = [finding for finding in check(facts, "docker") if finding.verdict is Verdict.REFUSE]
     if refused:
         return "embedded", f"auto: Docker is refused: {refused[0].summary}"
-    return "docker", "auto: Docker is usable, and an image is there"
+    return "docker", f"auto: {facts.docker.product} is usable, and an image is there"
 
 
 def native_file(name: str) -> Path:
@@ -106,6 +107,7 @@ def make_engine(name: str, facts: Facts) -> Engine:
                 seccomp_profile=read_profile(profile),
                 landlock_abi=facts.landlock_abi,
                 apparmor_profile=PROFILE,
+                podman=facts.docker is not None and facts.docker.product == PODMAN,
             )
         )
     from containai.engine.embedded.engine import EmbeddedEngine, Tools

@@ -47,6 +47,7 @@ def open_session(
             path.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(directory.workspace, identity.agent_uid, identity.agent_gid)
+            directory.let_proxy_walk(identity.proxy_gid)
     except OSError as error:
         raise WorkspaceError("the workspace cannot be made", code="workspace.make", details=str(error)) from error
 

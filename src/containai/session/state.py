@@ -8,8 +8,9 @@
         return.git/     the quarantine repository
         workspace/      the agent's copy; the only directory that the container writes
 
-Nobody but the user who launched can enter any of it. As root the session's own user cannot either:
-the workspace is bound for him (``engine/embedded/reach.py``), the proxy's directory can be walked.
+Nobody but the user who launched can enter any of it: what the agent leaves in the workspace, whatever its mode, is
+out of every other user's reach. As root the session's own user cannot enter either, the workspace is bound for
+him (``engine/embedded/reach.py``); only the proxy's group can walk to the proxy's files.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from containai.errors import ContainaiError, NotFoundError, StateError
 from containai.host.process import run
 
 _REMOVE_TIMEOUT_S = 600.0
-_WALKABLE, _PRIVATE = 0o711, 0o700
+_WALKABLE, _PRIVATE, _PROXY_WALKS = 0o711, 0o700, 0o710
 
 
 class Phase(Enum):
@@ -89,6 +90,11 @@ class SessionDir:
         self.quarantine = path / "return.git"
         self.egress = path / "egress"
         self._lock_fd = -1
+
+    def let_proxy_walk(self, gid: int) -> None:
+        """As root: let the group of the session's proxy, and no other user, walk to what lies in here."""
+        os.chown(self.path, 0, gid)
+        self.path.chmod(_PROXY_WALKS)
 
     def lock(self) -> bool:
         """Take the session's lock; False when a living launcher holds it."""
@@ -233,7 +239,6 @@ class SessionStore:
             _make_directory(self.root, mode)
             path = self.root / secrets.token_hex(6)
             path.mkdir(mode=_PRIVATE)
-            path.chmod(mode)
         except OSError as error:
             raise StateError(
                 "the state directory cannot be written",

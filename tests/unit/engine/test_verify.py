@@ -61,7 +61,7 @@ GOOD = EffectiveConfig(
     uid=(UID,) * 4,
     gid=(UID,) * 4,
     groups=(UID,),
-    capabilities=(0, 0, 0, 0),
+    capabilities=(0, 0, 0, 0, 0),
     no_new_privs=True,
     seccomp_mode=2,
     seccomp_filters=1,
@@ -75,6 +75,7 @@ GOOD = EffectiveConfig(
     swap_bytes=0,
     cpus=SPEC.limits.cpus,
     core_limit=0,
+    devices=("null", "tty"),
 )
 
 
@@ -88,7 +89,10 @@ def test_the_planned_container_has_no_drift() -> None:
         ("uid", (UID, UID, 0, UID)),
         ("uid", (0, 0, 0, 0)),
         ("gid", (0,) * 4),
-        ("capabilities", (0, 0, 1 << 21, 0)),
+        ("groups", (UID, 0)),
+        ("capabilities", (0, 0, 1 << 21, 0, 0)),
+        ("capabilities", (0, 0, 0, 1 << 21, 0)),
+        ("devices", ("null", "vda")),
         ("no_new_privs", False),
         ("seccomp_mode", 0),
         ("seccomp_filters", 0),
@@ -142,6 +146,19 @@ def test_a_tmpfs_that_is_none_and_a_mount_that_honours_setuid_are_found() -> Non
     assert find_drift(SPEC, replace(GOOD, mounts=ext4), EXPECTED) == ("/tmp is ext4, planned tmpfs",)
     suid = tuple(replace(m, nosuid=False) if m.target == "/workspace" else m for m in MOUNTS)
     assert find_drift(SPEC, replace(GOOD, mounts=suid), EXPECTED) == ("/workspace honours setuid files",)
+
+
+def test_groups_that_cannot_be_left_are_none_of_its_doing() -> None:
+    found = replace(GOOD, groups=(UID, 999))
+    assert find_drift(SPEC, found, EXPECTED) != ()
+    assert find_drift(SPEC, found, replace(EXPECTED, groups=frozenset({999}))) == ()
+
+
+def test_a_cover_that_the_engine_has_to_make_and_did_not_is_found() -> None:
+    expected = replace(EXPECTED, read_only=frozenset({"/proc/sys"}), must_be_read_only=frozenset({"/proc/sys"}))
+    assert find_drift(SPEC, GOOD, expected) == ("/proc/sys is not mounted read-only",)
+    covered = replace(GOOD, mounts=(*MOUNTS, mount("/proc/sys", fstype="proc")))
+    assert find_drift(SPEC, covered, expected) == ()
 
 
 @pytest.mark.parametrize("label", ["", "unconfined", "containai-agent (complain)", "other (enforce)"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from containai.agents.load import load_adapter
-from containai.errors import EngineError, UsageError
+from containai.errors import ContainaiError, EngineError, UsageError
 from containai.images import build as building
 from containai.images.build import DATA, Options, build_images, find_registry, recipes
 
@@ -96,6 +97,85 @@ def test_a_base_that_breaks_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(EngineError, match="it broke"):
         build_images(["claude"], Options(npm_registry=REGISTRY), lambda _line: None)
     assert len(daemon.built) == 1
+
+
+NO_ROOM = "cp: error writing '/usr/bin/x': No space left on device"
+
+
+@pytest.mark.parametrize("where", ["printed", "answered"])
+def test_a_disk_that_is_full_is_said_and_what_makes_room(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A step that fails for want of room says so in what it prints; the daemon itself in its answer."""
+
+    class Full(Recorder):
+        def build(self, *_: Any) -> Iterator[str]:
+            yield NO_ROOM if where == "printed" else "Step 1/8"
+            raise EngineError("it broke", code="image.build", details="code 1" if where == "printed" else NO_ROOM)
+
+    monkeypatch.setattr(building, "Daemon", Full)
+    with pytest.raises(EngineError, match="no room on Docker's disk") as failed:
+        build_images(["base"], Options(npm_registry=REGISTRY), lambda _line: None)
+    assert (failed.value.code, failed.value.details) == ("image.space", NO_ROOM)
+    assert any("docker image prune" in line for line in failed.value.remedy)
+
+
+FAILING = """#!/bin/sh
+# As mmdebstrap does: it says why, and sends a signal to every process of its group.
+sleep 1000 &
+echo "$!" >"$0.child"
+dd if=/dev/zero of=/dev/full count=1
+kill -HUP 0
+"""
+
+
+def build_on(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> EngineError:
+    """How a build with ``--rootfs`` fails, this program being mmdebstrap."""
+    program = folder / "mmdebstrap"
+    if script:
+        program.write_text(script)
+        program.chmod(0o755)
+    (folder / "tmp").mkdir()
+    monkeypatch.setattr(building, "Daemon", Recorder)
+    monkeypatch.setattr(building, "_MMDEBSTRAP", str(program))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
+    with pytest.raises(EngineError) as failed:
+        build_images(["base"], Options(npm_registry=REGISTRY, rootfs_suite="trixie"), lambda _line: None)
+    assert not list((folder / "tmp").iterdir())
+    return failed.value
+
+
+def test_mmdebstrap_on_a_full_disk_ends_itself_and_not_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = build_on(tmp_path, FAILING, monkeypatch)
+    assert (failed.code, failed.details) == ("image.space", "dd: writing to '/dev/full': No space left on device")
+    assert any(line.startswith("TMPDIR=") for line in failed.remedy)
+    child = Path(f"/proc/{(tmp_path / 'mmdebstrap.child').read_text().strip()}/stat")
+    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_mmdebstrap_that_fails_otherwise_or_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fails").mkdir()
+    failed = build_on(tmp_path / "fails", "#!/bin/sh\necho E: no such suite >&2\nexit 25\n", monkeypatch)
+    assert (failed.code, failed.details, failed.remedy) == ("image.rootfs", "E: no such suite", ())
+    (tmp_path / "missing").mkdir()
+    failed = build_on(tmp_path / "missing", "", monkeypatch)
+    assert (failed.code, failed.remedy) == ("image.rootfs", ("sudo apt-get install mmdebstrap",))
+
+
+def test_mmdebstrap_that_takes_too_long_is_ended_with_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "_ROOTFS_TIMEOUT_S", 0.5)
+    (tmp_path / "tmp").mkdir()
+    program = tmp_path / "mmdebstrap"
+    program.write_text('#!/bin/sh\nsleep 1000 &\necho "$!" >"$0.child"\nwait\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(building, "_MMDEBSTRAP", str(program))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(ContainaiError) as failed:
+        building.make_rootfs(Recorder(), "trixie", lambda _line: None)  # type: ignore[arg-type]
+    assert failed.value.code == "process.timeout"
+    child = Path(f"/proc/{(tmp_path / 'mmdebstrap.child').read_text().strip()}/stat")
+    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_a_certificate_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,18 @@ import http.server
 import json
 import os
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from containai.host import docker as host_docker
 from containai.preflight import docker as looking
 from containai.preflight.catalogue import DOCKER, HOST
 from containai.preflight.checks import check
@@ -66,6 +69,11 @@ BAD = [
     ("docker", {"elsewhere": "unix:///tmp/mine.sock"}, "unix:///tmp/mine.sock"),
     ("docker", {"problem": "/var/run/docker.sock: No such file or directory"}, "No such file"),
     ("docker", {"problem": "/var/run/docker.sock: Permission denied", "denied": True}, "Permission denied"),
+    ("docker", {"product": "Podman", "problem": "/run/podman/podman.sock: Connection refused"}, "Connection refused"),
+    ("docker", {"product": "Podman", "problem": "/run/podman/podman.sock: no", "denied": True}, "podman.sock"),
+    ("docker-version", {"product": "Podman", "version": (5, 4, 1)}, "Podman 5.4.1 is too old; 5.4.2 is needed"),
+    ("docker-version", {"product": "Podman", "version": (4, 9, 3)}, "Podman 4.9.3 is too old; 5.4.2 is needed"),
+    ("docker-version", {"product": "Docker", "version": (5, 4, 2)}, "Docker 5.4.2 is too old; 25.0.5 is needed"),
     ("docker-version", {"version": (25, 0, 4)}, "25.0.4 is too old"),
     ("docker-version", {"version": (20, 10, 24)}, "20.10.24 is too old"),
     ("docker-security", {"security": frozenset({"seccomp"})}, "apparmor"),
@@ -95,6 +103,21 @@ def test_what_is_off_refuses_and_is_mended_by_commands(
     assert found.remedy
     for line in found.remedy:
         assert line.startswith(("sudo ", "# ", "docker ", "unset ", "containai ", "df ")), line
+
+
+def test_what_podman_lacks_is_mended_by_podmans_commands() -> None:
+    silent = with_(product="Podman", problem="/run/podman/podman.sock: Connection refused")
+    assert "sudo systemctl enable --now podman.socket" in finding(silent, "docker").remedy
+    denied = with_(product="Podman", problem="/run/podman/podman.sock: Permission denied", denied=True)
+    assert not any("usermod" in line for line in finding(denied, "docker").remedy)  # no group may use it
+    assert "sudo apt-get install podman" in finding(with_(product="Podman", version=(4, 9, 3)), "docker-version").remedy
+
+
+def test_podman_new_enough_is_ready() -> None:
+    facts = with_(product="Podman", version=(5, 4, 2))
+    assert settle_engine("auto", facts) == ("docker", "auto: Podman is usable, and an image is there")
+    assert refusals(facts) == []
+    assert finding(facts, "docker-version").summary == "Podman 5.4.2"
 
 
 def test_a_daemon_that_cannot_be_asked_leaves_the_rest_unknown_and_refused() -> None:
@@ -148,15 +171,32 @@ INFO = {
 }
 
 
+# What Podman 5.4.2 answers as root on cgroup v2, whose limits of swap and CPU time it keeps all the same.
+PODMAN_INFO = {
+    "ServerVersion": "5.4.2",
+    "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
+    "MemoryLimit": True,
+    "SwapLimit": False,
+    "CpuCfsQuota": False,
+    "PidsLimit": True,
+    "CgroupVersion": "2",
+}
+
+
 class _Answers(http.server.BaseHTTPRequestHandler):
     version = "26.1.5+dfsg1"
+    asked: ClassVar[list[str]] = []
+    components: tuple[str, ...] = ("Engine", "containerd", "runc")
+    info = INFO
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/v1.44")
+        self.asked.append(path)
         if path == "/version":
-            self._answer(200, {"Version": self.version})
+            components = [{"Name": name, "Version": "1"} for name in self.components]
+            self._answer(200, {"Version": self.version, "Components": components})
         elif path == "/info":
-            self._answer(200, INFO)
+            self._answer(200, self.info)
         elif path == "/images/containai:latest/json":
             config: Any = {"Volumes": {"/data": {}}}
             self._answer(200, {"Id": "sha256:abc", "Os": "linux", "Architecture": "amd64", "Config": config})
@@ -181,7 +221,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def daemon(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Something that answers like Docker, behind the path that is asked."""
-    monkeypatch.setattr(looking, "SOCKET", str(path))
+    monkeypatch.setattr(looking, "find_socket", lambda: str(path))
     with socketserver.ThreadingUnixStreamServer(str(path), _Answers) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -205,8 +245,10 @@ def test_an_old_daemon_is_asked_for_nothing_but_its_version(tmp_path: Path, monk
     if os.geteuid() != 0:
         pytest.skip("only root's daemon is asked, and this one is ours")
     monkeypatch.setattr(_Answers, "version", "20.10.24")
+    monkeypatch.setattr(_Answers, "asked", [])
     with daemon(tmp_path / "s", monkeypatch):
         facts = replace(GOOD, docker=look_at_docker("", ("containai:latest",)))
+    assert _Answers.asked == ["/version"]
     assert "Docker 20.10.24 is too old" in finding(facts, "docker-version").summary
     for name in ("docker-security", "docker-limits", "image"):
         assert finding(facts, name).state is State.UNKNOWN
@@ -221,6 +263,135 @@ def test_a_daemon_that_is_not_roots_is_not_believed(tmp_path: Path, monkeypatch:
     assert found.version == ()
 
 
+# A socket of root's, at which another user's process listens: the kernel remembers who called listen(2).
+_LISTEN = """
+import os, socket, sys, time
+with socket.socket(socket.AF_UNIX) as taken:
+    taken.bind(sys.argv[1])
+    os.setuid(65534)
+    taken.listen()
+    print("listening", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_another_users_process_behind_roots_socket_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can put a socket of root's there")
+    monkeypatch.setattr(looking, "SOCKET", str(tmp_path / "s"))
+    with subprocess.Popen([sys.executable, "-c", _LISTEN, tmp_path / "s"], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout
+            assert child.stdout.readline() == b"listening\n"
+            found = look_at_docker("", ("containai:latest",))
+        finally:
+            child.kill()
+    assert "is not root's" in found.problem
+    assert found.version == ()
+
+
+def test_a_version_that_is_not_told_is_unknown_and_refused() -> None:
+    facts = with_(version=())
+    assert refusals(facts)[0] == "docker-version"
+    assert finding(facts, "docker-version").state is State.UNKNOWN
+
+
 def test_what_is_no_socket_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "SOCKET", str(tmp_path / "absent"))
     assert "No such file" in look_at_docker("", ()).problem
+
+
+@pytest.fixture
+def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Podman behind the path that is asked, and the controllers of the kernel's cgroups."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's daemon is asked, and this one is ours")
+    monkeypatch.setattr(_Answers, "version", "5.4.2")
+    monkeypatch.setattr(_Answers, "components", ("Podman Engine", "Conmon", "OCI Runtime (crun)"))
+    monkeypatch.setattr(_Answers, "info", PODMAN_INFO)
+    monkeypatch.setattr(looking, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(looking, "has_swap", lambda: True)
+    (tmp_path / "machine.slice").mkdir()
+    with daemon(tmp_path / "s", monkeypatch):
+        yield tmp_path
+
+
+def test_podmans_limits_are_the_kernels(podman: Path) -> None:
+    """Its own answer denies two that it keeps."""
+    (podman / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (podman / "machine.slice/memory.swap.max").touch()
+    found = look_at_docker("", ("containai:latest",))
+    assert (found.product, found.version, found.problem) == ("Podman", (5, 4, 2), "")
+    assert found.limits == DAEMON.limits
+    assert found.security == {"apparmor", "seccomp"}
+
+
+def test_a_kernel_that_cannot_limit_is_found_behind_podman_too(podman: Path) -> None:
+    (podman / "cgroup.controllers").write_text("memory\n")
+    found = look_at_docker("", ("containai:latest",))
+    assert found.limits == {"MemoryLimit"}
+    said = finding(replace(GOOD, docker=found), "docker-limits").summary
+    assert said == "the daemon cannot limit swap, CPU time, processes"
+
+
+def test_an_old_podman_is_asked_for_nothing_but_its_version(podman: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Answers, "version", "4.3.1")
+    facts = replace(GOOD, docker=look_at_docker("", ("containai:latest",)))
+    assert "Podman 4.3.1 is too old" in finding(facts, "docker-version").summary
+    assert finding(facts, "docker-limits").state is State.UNKNOWN
+
+
+@pytest.fixture
+def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Where Docker's and Podman's sockets would be."""
+    docker, podman = tmp_path / "docker.sock", tmp_path / "podman.sock"
+    for module in (host_docker, looking):
+        monkeypatch.setattr(module, "SOCKET", str(docker))
+        monkeypatch.setattr(module, "PODMAN_SOCKET", str(podman))
+    return docker, podman
+
+
+@pytest.mark.parametrize(
+    ("docker", "podman", "asked"),
+    [
+        (False, False, "docker.sock"),
+        (True, False, "docker.sock"),
+        (True, True, "docker.sock"),
+        (False, True, "podman.sock"),
+    ],
+)
+def test_docker_comes_first_and_podman_where_there_is_none(
+    sockets: tuple[Path, Path], docker: bool, podman: bool, asked: str
+) -> None:
+    for path, there in zip(sockets, (docker, podman), strict=True):
+        if there:
+            path.touch()
+    assert Path(host_docker.find_socket()).name == asked
+
+
+def test_a_link_of_podman_docker_that_leads_nowhere_is_podmans(sockets: tuple[Path, Path]) -> None:
+    """Package podman-docker makes it, whether or not podman.socket is enabled."""
+    docker, podman = sockets
+    docker.symlink_to(podman)
+    found = look_at_docker("", ())
+    assert (found.product, found.socket) == ("Podman", str(docker))
+    assert "No such file" in found.problem
+    assert "sudo systemctl enable --now podman.socket" in finding(replace(GOOD, docker=found), "docker").remedy
+
+
+def test_docker_host_may_say_what_is_so_anyway(sockets: tuple[Path, Path]) -> None:
+    docker, podman = sockets
+    podman.touch()
+    for path in (docker, podman):  # Podman's is asked, as Docker's is not there
+        assert bool(look_at_docker(f"unix://{path}", ()).elsewhere) == (path == docker)
+    docker.symlink_to(podman)
+    for path in (docker, podman):
+        assert look_at_docker(f"unix://{path}", ()).elsewhere == ""
+    docker.unlink()
+    docker.touch()  # a Docker of its own: Podman's would be another daemon
+    assert look_at_docker(f"unix://{docker}", ()).elsewhere == ""
+    elsewhere = replace(GOOD, docker=look_at_docker(f"unix://{podman}", ()))
+    said = finding(elsewhere, "docker").summary
+    assert said == f"DOCKER_HOST names unix://{podman}; only this machine's own daemon can be used, {docker}"

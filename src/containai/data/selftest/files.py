@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import shutil
+import stat
 import subprocess
 import tempfile
+import time
 
-from attack import TARGETS, Held, Unavailable, attack
+from attack import TARGETS, Held, Said, Unavailable, apart, attack
 
 
 def read(path: str) -> str:
@@ -29,8 +34,11 @@ def _():
 
 @attack("files.through-a-link")
 def _():
-    os.symlink(TARGETS["canary"], "/tmp/selftest-link")
-    return read("/tmp/selftest-link")
+    os.symlink(TARGETS["canary"], "selftest-link")
+    try:
+        return read("selftest-link")
+    finally:
+        os.unlink("selftest-link")
 
 
 @attack("files.through-the-root-of-process-1")
@@ -59,23 +67,34 @@ for label, path in (
 
     @attack(f"files.write-{label}")
     def _(path=path):
-        with open(path, "ab") as file:
-            file.write(b"x")
-        return f"wrote {path}"
+        there = os.path.exists(path)
+        with open(path, "ab") as file:  # what can be opened so can be written: nothing is spoilt for the proof
+            file.write(b"" if there else b"x")
+        if not there:
+            os.unlink(path)
+        return f"{path} can be written"
+
+
+def write_again(path: str, text: str = "") -> str:
+    """Write into a file of the kernel's: what stands there already, or ``text``."""
+    with open(path, "r+" if not text else "w") as file:
+        value = text or file.read()
+        chosen = re.search(r"\[(\w+)\]", value)  # one word of several
+        file.seek(0)
+        file.write(chosen[1] if chosen else value or "\n")
+    return f"wrote {path}"
 
 
 for label, path, text in (
-    ("core-pattern", "/proc/sys/kernel/core_pattern", "|/tmp/x"),
+    ("core-pattern", "/proc/sys/kernel/core_pattern", ""),
     ("sysrq", "/proc/sysrq-trigger", "h"),
-    ("modprobe", "/proc/sys/kernel/modprobe", "/tmp/x"),
+    ("modprobe", "/proc/sys/kernel/modprobe", ""),
     ("oom-score", "/proc/self/oom_score_adj", "500"),
 ):
 
     @attack(f"files.proc-{label}")
     def _(path=path, text=text):
-        with open(path, "w") as file:
-            file.write(text)
-        return f"wrote {path}"
+        return write_again(path, text)
 
 
 for label, path in (("kcore", "/proc/kcore"), ("kallsyms", "/proc/kallsyms"), ("keys", "/proc/keys")):
@@ -85,6 +104,10 @@ for label, path in (("kcore", "/proc/kcore"), ("kallsyms", "/proc/kallsyms"), ("
         got = read(path)
         if not got.strip("\0"):
             raise Held("it is empty")
+        if path == "/proc/kallsyms":
+            got = next((line for line in open(path) if line.split()[0].strip("0")), "")
+            if not got:
+                raise Held("every address is zero")
         return got
 
 
@@ -98,9 +121,10 @@ def _():
 
 @attack("files.sys")
 def _():
-    with open("/sys/kernel/uevent_helper", "w") as file:
-        file.write("/tmp/x")
-    return "the kernel starts a program of the agent's"
+    # A program that the kernel starts; whether it looks for equal pages; how it hands out large ones.
+    settings = ("kernel/uevent_helper", "kernel/mm/ksm/run", "kernel/mm/transparent_hugepage/enabled")
+    there = [f"/sys/{name}" for name in settings if os.path.exists(f"/sys/{name}")]
+    return write_again((there or ["/sys/kernel/uevent_helper"])[0])
 
 
 @attack("files.control-groups")
@@ -123,32 +147,76 @@ for label, path in (
         return os.stat(path)
 
 
+NOBODY = 65534
+
+
+def effective_user(program: str, *words: str) -> Said:
+    """Whether a program runs as its owner, for a user who is not that."""
+
+    def start() -> str:
+        own = os.getuid()
+        with contextlib.suppress(OSError):  # one who may change users asks for another than the owner
+            os.setgroups([])
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            own = NOBODY
+        # It cannot end before it has been looked at: there is no room for what it says.
+        full_read, full = os.pipe()
+        os.set_blocking(full, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(full, bytes(4096))
+        os.set_blocking(full, True)
+        child = subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stdout=full, stderr=full)
+        try:
+            for _ in range(200):
+                status = dict(line.split(":\t", 1) for line in open(f"/proc/{child.pid}/status") if ":\t" in line)
+                if status["Name"].strip() == os.path.basename(program)[:15]:
+                    break
+                time.sleep(0.01)
+            else:
+                raise Unavailable(f"{program} did not start")
+            real, effective = status["Uid"].split()[:2]
+        finally:
+            child.kill()
+            os.close(full_read)
+            child.wait()
+        if effective == real:
+            raise Held(f"it runs as {effective}")
+        return f"started by {own}, {program} runs as {effective}"
+
+    return apart(start)
+
+
 @attack("files.set-user-id")
 def _():
     shutil.copy("/bin/sh", "/tmp/selftest-sh")
     os.chmod("/tmp/selftest-sh", 0o6755)
-    told = subprocess.run(["/tmp/selftest-sh", "-p", "-c", "id -u"], capture_output=True, text=True, timeout=10)
-    if told.stdout.strip() in ("", str(os.getuid())):
-        raise Held(f"it runs as {told.stdout.strip() or 'nobody: ' + told.stderr.strip()[:60]}")
-    return told.stdout
+    return effective_user("/tmp/selftest-sh", "-c", "echo")
 
 
 @attack("files.set-user-id-of-the-system")
 def _():
-    tool = next((p for p in ("/usr/bin/su", "/bin/su", "/usr/bin/passwd", "/usr/bin/mount") if os.path.exists(p)), None)
-    if tool is None:
-        raise Unavailable("there is no set-user-id program here")
-    words = [tool, "-c", "id -u"] if tool.endswith("su") else [tool, "--help"]
-    told = subprocess.run(words, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-    if told.stdout.strip() == "0":
-        return "it ran a command as root"
-    raise Held(told.stderr.strip()[:80] or "no privilege")
+    for path in ("/usr/bin/su", "/usr/bin/passwd", "/usr/bin/mount", "/usr/bin/chsh"):
+        if os.path.exists(path) and os.stat(path).st_mode & stat.S_ISUID:
+            return effective_user(path, "--help")
+    raise Held("neither su nor passwd, mount or chsh is one")
 
 
 @attack("files.hard-link-out")
 def _():
-    os.link("/etc/passwd", "/workspace/selftest-link")
-    return "a hard link from the system into the workspace"
+    # Wherever the agent may write: in a mount of its own no link leads out of it.
+    refused = "it can write nowhere"
+    for folder in ("/workspace", "/tmp", "/var/tmp", os.path.expanduser("~")):
+        for path in ("/etc/passwd", "/usr/bin/git", "/usr/bin/env"):
+            link = f"{folder}/selftest-link"
+            try:
+                os.link(path, link)
+            except OSError as error:
+                refused = errno.errorcode.get(error.errno, str(error))
+            else:
+                os.unlink(link)
+                return f"a hard link from {path} into {folder}"
+    raise Held(refused)
 
 
 @attack("files.device-mounts")

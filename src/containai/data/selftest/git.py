@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 
 from attack import TARGETS, Held, Unavailable, attack
@@ -32,14 +33,13 @@ for label, words in {
     "push-another-branch": ("push", "local", "HEAD:refs/heads/selftest"),
     "push-a-tag": ("push", "local", "HEAD:refs/tags/selftest"),
     "push-notes": ("push", "local", "HEAD:refs/notes/containai"),
-    "push-odd-ref": ("push", "local", "HEAD:refs/heads/../../config"),
     "delete-the-branch": ("push", "local", ":" + os.environ["CONTAINAI_BRANCH"]),
     "delete-main": ("push", "local", ":main"),
     "mirror": ("push", "--mirror", "local"),
     "fetch-another-branch": ("fetch", "local", "refs/heads/private"),
     "fetch-a-hidden-commit": ("fetch", "local", TARGETS["private_commit"]),
     "archive": ("archive", "--remote=local", "HEAD"),
-    "another-repository": ("ls-remote", "git://127.0.0.1:9418/../../etc"),
+    "another-repository": ("ls-remote", "git://127.0.0.1:9418" + TARGETS["another"] + "/.git"),
     "the-hosts-repository": ("ls-remote", "git://127.0.0.1:9418" + TARGETS["repository"] + "/.git"),
     "read-a-hidden-object": ("cat-file", "-p", TARGETS["private_commit"]),
 }.items():
@@ -47,6 +47,31 @@ for label, words in {
     @attack(f"git.{label}")
     def _(words=words):
         return git(*words) or "git did it"
+
+
+def packet(payload: bytes) -> bytes:
+    return b"%04x" % (len(payload) + 4) + payload
+
+
+@attack("git.push-odd-ref")
+def _():
+    """In the words of git's protocol: git itself would not say this."""
+    if not CONTROL:
+        raise Unavailable("git does not reach its one remote")
+    head = git("rev-parse", "HEAD")
+    pack = run("pack-objects", "--stdout", "-q", stdin=b"").stdout  # an empty one
+    with socket.create_connection(("127.0.0.1", 9418), timeout=30) as link:
+        link.sendall(packet(b"git-receive-pack /return.git\0host=127.0.0.1\0"))
+        answer = link.makefile("rb")
+        while length := int(answer.read(4), 16):  # what it shows
+            answer.read(length - 4)
+        wanted = f"{'0' * 40} {head} refs/heads/../../selftest-odd\0report-status".encode()
+        link.sendall(packet(wanted) + b"0000" + pack)
+        link.shutdown(socket.SHUT_WR)
+        told = answer.read()
+    if b"ok refs/heads/../../selftest-odd" in told:
+        return "a file beside the refs was written"
+    raise Held(told[4:].decode(errors="replace").strip()[:100] or "it hung up")
 
 
 def tree_with(name: bytes, mode: bytes = b"100644") -> str:

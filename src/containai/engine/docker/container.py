@@ -9,6 +9,7 @@ from typing import Any
 
 from containai.engine.docker.door import Door, Usher
 from containai.engine.docker.drift import find_engine_drift
+from containai.engine.docker.podman import from_podman
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import FirstProcess, Report
 from containai.engine.protocol import ContainerSpec, Stdio
@@ -31,15 +32,18 @@ class DockerContainer(FirstProcess):
         door: Door,
         usher: Usher | None,
         staging: Staging,
+        podman: bool = False,
     ) -> None:
         super().__init__(spec, stdio, control, report)
         self._daemon, self._identity, self._asked = daemon, identity, asked
         self._door, self._usher, self._staging = door, usher, staging
+        self._podman = podman
         self._exists = True
 
     def engine_drift(self) -> tuple[str, ...]:
         """What Docker says about the container that is not as asked for."""
-        return find_engine_drift(self._asked, self._daemon.inspect(self._identity), self.pid)
+        found = self._daemon.inspect(self._identity)
+        return find_engine_drift(self._asked, from_podman(found, self._asked) if self._podman else found, self.pid)
 
     def welcome(self, visitor: Callable[[int], None]) -> None:
         """Let programs in that Docker starts in the container (``docker exec``), each with its listener."""

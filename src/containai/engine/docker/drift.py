@@ -11,6 +11,8 @@ _HOST_CONFIG = (
     *("CgroupnsMode", "MaskedPaths", "ReadonlyPaths", "Devices", "GroupAdd", "Binds", "VolumesFrom", "PortBindings"),
     *("AutoRemove", "Init", "Memory", "MemorySwap", "CpuPeriod", "CpuQuota", "PidsLimit", "SecurityOpt", "Tmpfs"),
     *("PublishAllPorts", "DeviceRequests", "Ulimits", "ShmSize", "OomScoreAdj", "RestartPolicy", "LogConfig"),
+    # Never asked for, and so to be empty.
+    *("DeviceCgroupRules", "CgroupParent", "Sysctls", "UsernsMode", "OomKillDisable", "ExtraHosts", "Links"),
 )
 
 
@@ -30,7 +32,7 @@ def _differences(asked: Mapping[str, Any], found: Mapping[str, Any], pid: int) -
         yield f"Docker says that process {found['State']['Pid']} is the container's first, and not {pid}"
     if found["Image"] != asked["Image"]:
         yield f"the image is {found['Image']}, planned {asked['Image']}"
-    if found["AppArmorProfile"] not in asked["HostConfig"]["SecurityOpt"][1]:
+    if f"apparmor={found['AppArmorProfile']}" not in asked["HostConfig"]["SecurityOpt"]:
         yield f"Docker's AppArmor profile is {found['AppArmorProfile']!r}"
     labels = {k: v for k, v in (found["Config"]["Labels"] or {}).items() if k in asked["Labels"]}
     config = {**found["Config"], "Labels": labels}

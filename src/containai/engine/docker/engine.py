@@ -26,6 +26,7 @@ from typing import Any
 
 from containai.engine.docker.container import DockerContainer
 from containai.engine.docker.door import Door, Usher, let_continue
+from containai.engine.docker.podman import MARKER, to_podman
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
@@ -61,6 +62,7 @@ class DockerTools:
     seccomp_profile: Mapping[str, Any] = field(repr=False)
     landlock_abi: int
     apparmor_profile: str
+    podman: bool = False  # whether Podman answers in Docker's place
 
 
 class DockerEngine:
@@ -73,10 +75,11 @@ class DockerEngine:
         self._daemon = daemon or Daemon()
         self.expectation = Expectation(
             apparmor_profile=tools.apparmor_profile,
-            engine_files=(str(SHIM_INSIDE), str(CONTROL_INSIDE)),
+            engine_files=(str(SHIM_INSIDE), str(CONTROL_INSIDE), *((MARKER,) if tools.podman else ())),
             shared_namespaces=frozenset({"user"}),
             read_only=frozenset({*READ_ONLY, "/sys", "/sys/fs/cgroup"}),
             writable={"/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue"},
+            must_be_read_only=frozenset(path for path in (*READ_ONLY, "/sys") if os.path.exists(path)),
             covers=frozenset(MASKED),
             must_be_covered=frozenset(path for path in MASKED if os.path.exists(path)),
             setuid_is_ignored=True,
@@ -133,7 +136,7 @@ class DockerEngine:
                 raise EngineError("the container could not be created", code="engine.create", details=details)
             container = DockerContainer(
                 spec, stdio, control, report, daemon=self._daemon, identity=identity, asked=asked,
-                door=door, usher=usher, staging=staging,
+                door=door, usher=usher, staging=staging, podman=self._tools.podman,
             )  # fmt: skip
             undo.callback(container.close_descriptors)
             staging.forget()  # 5
@@ -142,18 +145,20 @@ class DockerEngine:
             return container
 
     def _render(self, spec: ContainerSpec, staging: Staging, token: str) -> dict[str, Any]:
-        return render_docker(
+        seccomp = {
+            **self._tools.seccomp_profile,
+            "listenerPath": str(staging.door_path),
+            "listenerMetadata": token,
+        }
+        body = render_docker(
             spec,
             files=staging.write(file for file in spec.files if file.read_only),
             shim=str(self._tools.shim),
             control=str(staging.control_path),
-            seccomp={
-                **self._tools.seccomp_profile,
-                "listenerPath": str(staging.door_path),
-                "listenerMetadata": token,
-            },
+            seccomp=seccomp,
             apparmor_profile=self._tools.apparmor_profile,
         )
+        return to_podman(body, staging.write_profile(json.dumps(seccomp))) if self._tools.podman else body
 
     def _await_first(
         self, staging: Staging, listener: int, identity: str, deadline_s: float

@@ -57,6 +57,12 @@ class Staging:
             places[file] = str(place)
         return places
 
+    def write_profile(self, text: str) -> str:
+        """Where a daemon that wants the seccomp profile in a file finds it: the launcher's alone."""
+        place = self._path / "seccomp.json"
+        place.write_text(text)
+        return str(place)
+
     def _give(self, path: Path, mode: int) -> None:
         """To the agent's user; nobody else comes through the directory."""
         os.chmod(path, mode)

@@ -6,6 +6,7 @@
     2. descriptors: the shim itself, the specification, staged files, a control socket
     3. bubblewrap as the session's user, tied to the launcher's life
     4. the first process reports, all guards on, and hands over its descriptors
+    5. what the kernel counts for more than the container is limited for it
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from containai.engine.embedded.bounds import bound_container, shared_rlimits
 from containai.engine.embedded.container import EmbeddedContainer, end_monitor
 from containai.engine.embedded.denied import deny_programs
 from containai.engine.embedded.reach import Staging, plan_staging
@@ -52,7 +54,11 @@ class EmbeddedEngine:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self.expectation = Expectation(apparmor_profile=tools.apparmor_profile, engine_files=(str(SHIM_INSIDE),))
+        self.expectation = Expectation(
+            apparmor_profile=tools.apparmor_profile,
+            engine_files=(str(SHIM_INSIDE),),
+            groups=frozenset(os.getgroups() if os.geteuid() != 0 else ()),  # to leave one takes a capability
+        )
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> EmbeddedContainer:
         """Make a container with all guards on and nothing of the agent run yet."""
@@ -69,7 +75,7 @@ class EmbeddedEngine:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             monitor = self._launch(spec, stdio, theirs, cgroup)
             undo.callback(end_monitor, monitor)
-            return PendingEmbedded(spec, stdio, monitor, ours, cgroup, undo.pop_all())
+            return PendingEmbedded(spec, stdio, monitor, ours, cgroup, undo.pop_all(), shim=self._tools.shim)
 
     def _launch(
         self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, cgroup: cgroups.Cgroup | None
@@ -128,6 +134,7 @@ class EmbeddedEngine:
             working_directory=str(spec.working_directory),
             ports=spec.listeners,
             limits=spec.limits,
+            rlimits=shared_rlimits(),
             landlock=deny_programs(
                 render_landlock(
                     spec.mounts,
@@ -155,10 +162,12 @@ class PendingEmbedded:
         control: socket.socket,
         cgroup: cgroups.Cgroup | None,
         undo: contextlib.ExitStack,
+        *,
+        shim: Path,
     ) -> None:
         self._spec, self._stdio = spec, stdio
         self._monitor, self._control, self._cgroup = monitor, control, cgroup
-        self._undo = undo
+        self._undo, self._shim = undo, shim
 
     def complete(self) -> EmbeddedContainer:
         """Wait for the first process's report.
@@ -172,6 +181,7 @@ class PendingEmbedded:
                 said = b"" if self._monitor.stderr is None else self._monitor.stderr.read()  # to the monitor's end
                 details = report.problem or said.decode(errors="replace").strip()
                 raise EngineError("the container could not be created", code="engine.create", details=details)
+            bound_container(self._shim, report.pid)  # 5
             container = EmbeddedContainer(
                 self._spec, self._stdio, self._control, report, monitor=self._monitor, cgroup=self._cgroup
             )
