@@ -76,16 +76,21 @@ LAYERS = {
 }
 
 
+def weakened(product: Product, away: tuple[str, ...], script: str) -> subprocess.CompletedProcess[bytes]:
+    """A session without some protections."""
+    launcher = "from tests.support.weakened import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", launcher, "+".join(away), "run", "--json", *QUIET, "--", "sh", "-c", script],
+        cwd=product.repository, env={**product.environment, "PYTHONPATH": os.fspath(ROOT)},
+        capture_output=True, timeout=90, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_each_layer_alone(product: Product, layer: str) -> None:
     configure(product, '[exec]\ndeny = ["whoami"]\n')
     away, ran = LAYERS[layer]
-    launcher = "from tests.support.weakened import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", launcher, "+".join(away), "run", "--json", *QUIET, "--", "sh", "-c", AGENT],
-        cwd=product.repository, env={**product.environment, "PYTHONPATH": os.fspath(ROOT)},
-        capture_output=True, timeout=90, check=False,
-    )  # fmt: skip
+    done = weakened(product, away, AGENT)
     result = json.loads(done.stdout)
     begun, *lines = product.git("show", f"{result['branch']}:witness").splitlines()
     assert begun == "start"
@@ -101,6 +106,20 @@ def test_each_layer_alone(product: Product, layer: str) -> None:
     if lines:
         denied = [record for record in of_finish(log) if record["argv"] == ["whoami"] and "absent" not in record]
         assert {record.get("guard") for record in denied} == {"landlock"}
+
+
+def test_a_workspace_that_grows_after_the_agents_end_ends_the_session_too(product: Product) -> None:
+    """Where every layer has failed. What is there by then is kept, and comes home with ``recover``."""
+    configure(product, '[limits]\nworkspace = "100m"\n')
+    fill = "#!/bin/sh\nhead -c 300M /dev/zero > /workspace/fill\nsleep 60\n"
+    script = f"{AGENT}\necho x > left; printf '{fill}' > fill.sh; chmod +x fill.sh; git -C one config core.fsmonitor /workspace/fill.sh"
+    done = weakened(product, (ENTERS, WRITTEN, EVERY, "little_room_for_finish"), script)
+    result = json.loads(done.stdout)
+    assert "[workspace.disk]" in result["problem"], done.stderr
+    (workspace,) = product.sessions.glob("*/workspace")
+    (workspace / "fill").unlink()
+    assert product.command("recover").status == 0
+    assert product.git("show", f"{result['branch']}:left") == "x"
 
 
 def test_programs_that_are_denied_to_the_agent_still_bring_its_work_home(product: Product) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from containai.errors import ContainaiError
 from containai.session import disk
-from containai.session.disk import DiskGuard, used_bytes
+from containai.session.disk import RESERVE_BYTES, DiskGuard, used_bytes
 
 pytestmark = pytest.mark.user
 MIB = 1024 * 1024
@@ -37,7 +37,7 @@ class Disk:
         return self.used
 
 
-def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB) -> str:
+def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB, reserve_bytes: int = RESERVE_BYTES) -> str:
     """What the guard said; nothing if it was still content after the disk had been looked at often."""
     said: list[ContainaiError] = []
 
@@ -45,7 +45,7 @@ def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB) -> str:
         said.append(error)
         looks.often.set()
 
-    guard = DiskGuard(tmp_path, most, fail)
+    guard = DiskGuard(tmp_path, most, fail, reserve_bytes=reserve_bytes)
     guard.start()
     assert looks.often.wait(60)
     guard.stop()
@@ -77,6 +77,15 @@ def test_little_is_not_even_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_last_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: int | None, ended: bool) -> None:
     looks = Disk(monkeypatch, [600 * MIB, 500 * MIB], used=used)
     assert ("left" in watched(tmp_path, looks=looks, most=20 * GIB)) is ended
+
+
+def test_who_commits_the_work_may_use_what_is_kept_free_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Disk(monkeypatch, [600 * MIB, 100 * MIB], used=400 * MIB)
+    assert watched(tmp_path, looks=looks, reserve_bytes=64 * MIB) == ""
+    looks = Disk(monkeypatch, [600 * MIB, 60 * MIB], used=400 * MIB)
+    assert "left" in watched(tmp_path, looks=looks, reserve_bytes=64 * MIB)
 
 
 def test_a_disk_that_was_nearly_full_before_is_nobodys_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
