@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from bench import home, large, launch, log, memory, supervision
+from bench import docker_engine, home, large, launch, log, memory, supervision
 from bench.place import Absent, open_place
 
 
@@ -24,6 +24,7 @@ def main() -> int:
             parser.error("containai is not installed beside this Python: ./bootstrap test --collect-only")
         sections: dict[str, Callable[[], Iterator[str]]] = {
             "start": lambda: launch.section(place, args.rounds),
+            "docker engine": lambda: docker_engine.section(place, long_rounds),
             "supervision": lambda: supervision.section(place, long_rounds),
             "log": lambda: log.section(place, long_rounds),
             "memory": lambda: memory.section(place),

@@ -11,7 +11,7 @@ from bench.measure import Values, interleave, spread, table
 from bench.place import Place
 from containai.audit.chain import find_break
 from containai.audit.writer import EventLog
-from containai.supervise.spool import drain
+from containai.supervise.spool import move_records
 
 _EVENTS = 1_000_000
 
@@ -28,7 +28,8 @@ def section(place: Place, rounds: int) -> Iterator[str]:
         with open(folder / "execs.spool", "rb") as records:
             begun, at = time.monotonic(), 0
             while True:
-                at, moved = drain(records.fileno(), at, log)
+                moved = move_records(os.pread(records.fileno(), 1 << 18, at), log)
+                at += moved
                 if not moved:
                     break
             log.close()  # durable
@@ -53,6 +54,7 @@ def section(place: Place, rounds: int) -> Iterator[str]:
 
 def _record(number: int) -> bytes:
     path, cwd, words = b"/usr/bin/true", b"/workspace", b"/usr/bin/true\0%d\0" % number
-    texts = (path, cwd, path, words)
-    size = 32 + sum(map(len, texts))
-    return struct.pack("=IIQii4H", size, 6, time.time_ns(), os.getpid(), 1, *map(len, texts)) + b"".join(texts)
+    texts = (path, cwd, path, b"", words)
+    size = 40 + sum(map(len, texts))
+    head = struct.pack("=IIQiii6H", size, 6, time.time_ns(), os.getpid(), 0, 1, *map(len, texts), 0x5845)
+    return head + b"".join(texts)

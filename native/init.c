@@ -7,11 +7,12 @@
  * uses none of them.
  *
  *   1. read the specification; make the directories and files that are the agent's own
- *   2. make what the launcher needs from inside: listening sockets, a terminal
+ *   2. make what the launcher needs from inside: listening sockets, a terminal, what the preparation prints to
  *   3. put the guards on: AppArmor, limits, no_new_privs, Landlock, seccomp
  *   4. hand the descriptors over; the kernel adds this process's id
  *   5. wait for the launcher's word, given after it has read the guards back from the kernel;
- *      end of file instead means that it refused or died
+ *      end of file instead means that it refused or died. Before it, the launcher may have the preparation run:
+ *      the container's own git, of which nothing is left when the agent begins
  *   6. run the agent
  */
 #define _GNU_SOURCE
@@ -58,7 +59,7 @@ static void hand_over(int control, const int *fds, size_t count)
     struct iovec part = {.iov_base = word, .iov_len = sizeof word};
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE((MAX_LISTENERS + 2) * sizeof(int))];
+        char bytes[CMSG_SPACE(MAX_HANDED * sizeof(int))];
     } held;
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     memset(&held, 0, sizeof held);
@@ -77,21 +78,35 @@ static void hand_over(int control, const int *fds, size_t count)
         close(fds[i]);
 }
 
-static void await_word(int control)
+static char hear_word(int control)
 {
     char word;
     ssize_t got;
     do
         got = read(control, &word, 1);
     while (got < 0 && errno == EINTR);
-    if (got != 1 || word != 'G')
+    return got == 1 ? word : '\0';
+}
+
+/* G: run the agent. P before it, once: run the preparation. */
+static void await_word(const struct spec *spec, int control, int output)
+{
+    char word = hear_word(control);
+    /* Only now: the launcher, if it is an ordinary user, can read back only a dumpable process. */
+    if (prctl(PR_SET_DUMPABLE, 0) != 0)
+        fail("prctl");
+    if (word == 'P' && output >= 0) {
+        run_preparation(spec, control, output);
+        word = hear_word(control);
+    }
+    if (word != 'G')
         _exit(EXIT_REFUSED);
 }
 
 static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
 {
     struct spec spec;
-    int fds[MAX_LISTENERS + 2], streams[3], terminal_slave = -1;
+    int fds[MAX_HANDED], streams[3], printed[2] = {-1, -1}, terminal_slave = -1;
     size_t count = 0;
     report_to(control);
     read_spec(spec_fd, &spec); /* 1 */
@@ -104,18 +119,20 @@ static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
         fail_plain("specification: neither streams nor a terminal");
     for (int i = 0; i < 3; i++)
         streams[i] = spec.terminal ? terminal_slave : given[i];
+    if (spec.preparation.args > 0) {
+        if (pipe2(printed, O_CLOEXEC) != 0)
+            fail("pipe");
+        fds[count++] = printed[0];
+    }
     confine_apparmor(spec.apparmor); /* 3 */
     confine_limits(&spec);
     confine_landlock(&spec);
     int listener = confine_seccomp(&spec);
     if (listener >= 0)
         fds[count++] = listener;
-    hand_over(control, fds, count); /* 4 */
-    await_word(control);            /* 5 */
-    /* Only now: the launcher, if it is an ordinary user, can read back only a dumpable process. */
-    if (prctl(PR_SET_DUMPABLE, 0) != 0)
-        fail("prctl");
-    run_agent(&spec, control, streams); /* 6 */
+    hand_over(control, fds, count);          /* 4 */
+    await_word(&spec, control, printed[1]);  /* 5 */
+    run_agent(&spec, control, streams);      /* 6 */
 }
 
 int init_main(int argc, char **argv)

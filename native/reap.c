@@ -1,7 +1,7 @@
-/* The life of the first process once the agent runs.
+/* The life of the first process once a program runs: the preparation, where there is one, then the agent.
  *
  * To the launcher it sends: X and an errno when the program cannot be run; E and a wait status when
- * the agent has ended. From the launcher it takes: K and a signal number. When the launcher is gone
+ * the agent has ended, Z and one when the preparation has and no process of it is left. From the launcher it takes: K and a signal number. When the launcher is gone
  * the container ends: this process exits, and the kernel ends every other one.
  */
 #define _GNU_SOURCE
@@ -30,9 +30,10 @@ static void tell(int control, char tag, int value)
         _exit(EXIT_REFUSED);
 }
 
-static _Noreturn void become_agent(const struct spec *spec, const int streams[3], int error_pipe, const sigset_t *mask)
+static _Noreturn void become(
+    const struct program *program, const char *cwd, int terminal, const int streams[3], int error_pipe, const sigset_t *mask)
 {
-    if (setsid() < 0 || (spec->terminal && ioctl(streams[0], TIOCSCTTY, 0) != 0))
+    if (setsid() < 0 || (terminal && ioctl(streams[0], TIOCSCTTY, 0) != 0))
         goto failed;
     for (int fd = 0; fd < 3; fd++)
         if (dup2(streams[fd], fd) < 0)
@@ -42,12 +43,12 @@ static _Noreturn void become_agent(const struct spec *spec, const int streams[3]
             close(fd);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
-    if (sigprocmask(SIG_SETMASK, mask, NULL) != 0 || chdir(spec->cwd) != 0)
+    if (sigprocmask(SIG_SETMASK, mask, NULL) != 0 || chdir(cwd) != 0)
         goto failed;
     umask(022); /* the launcher's own is stricter */
-    environ = spec->envp;
+    environ = program->envp;
     if (prctl(PR_SET_DUMPABLE, 1) == 0)
-        execvpe(spec->argv[0], spec->argv, spec->envp);
+        execvpe(program->argv[0], program->argv, program->envp);
 failed:;
     int reason = errno;
     if (write(error_pipe, &reason, sizeof reason) != sizeof reason)
@@ -55,29 +56,30 @@ failed:;
     _exit(reason == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
 }
 
-/* Reap every child that has ended; true, with its status, when the agent was among them. */
-static int reap(pid_t agent, int *status)
+/* Reap every child that has ended; true, with its status, when the program was among them. */
+static int reap(pid_t program, int *status)
 {
     int ended = 0, any;
     for (pid_t pid; (pid = waitpid(-1, &any, WNOHANG)) > 0;)
-        if (pid == agent) {
+        if (pid == program) {
             *status = any;
             ended = 1;
         }
     return ended;
 }
 
-static void obey(int control, pid_t agent)
+static void obey(int control, pid_t program)
 {
     unsigned char order[2];
     ssize_t got = recv(control, order, sizeof order, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         _exit(EXIT_REFUSED); /* the launcher is gone */
     if (got == 2 && order[0] == 'K')
-        kill(-agent, order[1]);
+        kill(-program, order[1]);
 }
 
-void run_agent(const struct spec *spec, int control, const int streams[3])
+/* Run a program to its end; its wait status. Its streams end with it. */
+static int run(const struct program *program, const struct spec *spec, int terminal, int control, const int streams[3])
 {
     sigset_t watched, before;
     int error_pipe[2], status = 0, reason = 0;
@@ -86,29 +88,53 @@ void run_agent(const struct spec *spec, int control, const int streams[3])
     sigprocmask(SIG_BLOCK, &watched, &before);
     int children = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
     if (children < 0 || pipe2(error_pipe, O_CLOEXEC) != 0)
-        fail("starting the agent");
-    pid_t agent = fork();
-    if (agent < 0)
-        fail("starting the agent");
-    if (agent == 0)
-        become_agent(spec, streams, error_pipe[1], &before);
+        fail("starting a program");
+    pid_t child = fork();
+    if (child < 0)
+        fail("starting a program");
+    if (child == 0)
+        become(program, spec->cwd, terminal, streams, error_pipe[1], &before);
     close(error_pipe[1]);
     if (read(error_pipe[0], &reason, sizeof reason) == sizeof reason)
         tell(control, 'X', reason);
     close(error_pipe[0]);
-    for (int i = 0; i < 3; i++) /* the agent's streams end with the agent */
+    for (int i = 0; i < 3; i++)
         close(streams[i]);
 
     struct pollfd watch[2] = {{.fd = control, .events = POLLIN}, {.fd = children, .events = POLLIN}};
-    while (!reap(agent, &status)) {
+    while (!reap(child, &status)) {
         struct signalfd_siginfo drained;
         if (poll(watch, 2, -1) < 0 && errno != EINTR)
             _exit(EXIT_REFUSED);
         while (read(children, &drained, sizeof drained) > 0) {
         }
         if (watch[0].revents)
-            obey(control, agent);
+            obey(control, child);
     }
+    close(children);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+void run_preparation(const struct spec *spec, int control, int output)
+{
+    /* What follows ends every process that this one may signal: in a container, and nowhere else, those are its own. */
+    if (getpid() != 1)
+        fail_plain("preparation: not the first process of a container");
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), errors = fcntl(output, F_DUPFD_CLOEXEC, 3);
+    if (null < 0 || errors < 0)
+        fail("preparation");
+    int status = run(&spec->preparation, spec, 0, control, (const int[3]){null, output, errors});
+    /* Whatever it left running: the kernel signals all at once, and none that is being forked escapes. */
+    kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {
+    }
+    tell(control, 'Z', status);
+}
+
+void run_agent(const struct spec *spec, int control, const int streams[3])
+{
+    int status = run(&spec->agent, spec, spec->terminal, control, streams);
     tell(control, 'E', status);
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }

@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 
 enum { EXIT_REFUSED = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
-enum { MAX_LISTENERS = 32 };
+enum { MAX_LISTENERS = 32, MAX_HANDED = MAX_LISTENERS + 3 }; /* a terminal, a pipe and a listener besides */
 
 struct path_rule {
     uint64_t access;
@@ -36,10 +36,17 @@ struct limit {
     struct rlimit value;
 };
 
-/* What the launcher wants, as read from the specification (see spec.c for the format). */
-struct spec {
+/* What is run inside, with its whole environment. */
+struct program {
     char **argv;
     char **envp;
+    size_t args, vars;
+};
+
+/* What the launcher wants, as read from the specification (see spec.c for the format). */
+struct spec {
+    struct program agent;
+    struct program preparation; /* no arguments: there is none */
     const char *cwd;
     const char *apparmor;
     uint16_t ports[MAX_LISTENERS];
@@ -74,6 +81,7 @@ void confine_landlock(const struct spec *spec);
 int confine_seccomp(const struct spec *spec); /* returns the notification listener, or -1 */
 
 /* reap.c */
+void run_preparation(const struct spec *spec, int control, int output);
 _Noreturn void run_agent(const struct spec *spec, int control, const int streams[3]);
 
 int tether_main(int argc, char **argv);

@@ -5,6 +5,7 @@
  *   H  Landlock: handled file, network and scope rights (3 × u64)
  *   L  Landlock: rights (u64) below a path                F  seccomp filter, compiled
  *   N  the filter has a listener                          T  the agent gets a terminal
+ *   a  an argument of the preparation, e  a variable of it
  *   D  a directory to make: mode (u32), path
  *   C  a file to make: mode (u32), length of its path (u32), path, content
  *
@@ -100,18 +101,24 @@ static void take_made(struct spec *spec, int is_directory, const char *bytes, si
     spec->made[spec->made_count++] = made;
 }
 
-static void take(struct spec *spec, char tag, const char *bytes, size_t length, size_t *args, size_t *vars)
+static void append(char ***list, size_t *count, char *item)
 {
+    *list = grow(*list, *count + 2, sizeof **list);
+    (*list)[(*count)++] = item;
+    (*list)[*count] = NULL;
+}
+
+static void take(struct spec *spec, char tag, const char *bytes, size_t length)
+{
+    struct program *program = tag == 'a' || tag == 'e' ? &spec->preparation : &spec->agent;
     switch (tag) {
     case 'A':
-        spec->argv = grow(spec->argv, *args + 2, sizeof *spec->argv);
-        spec->argv[(*args)++] = text(bytes, length);
-        spec->argv[*args] = NULL;
+    case 'a':
+        append(&program->argv, &program->args, text(bytes, length));
         break;
     case 'E':
-        spec->envp = grow(spec->envp, *vars + 2, sizeof *spec->envp);
-        spec->envp[(*vars)++] = text(bytes, length);
-        spec->envp[*vars] = NULL;
+    case 'e':
+        append(&program->envp, &program->vars, text(bytes, length));
         break;
     case 'W':
         spec->cwd = text(bytes, length);
@@ -161,21 +168,23 @@ static void take(struct spec *spec, char tag, const char *bytes, size_t length, 
 
 void read_spec(int fd, struct spec *spec)
 {
-    size_t size, args = 0, vars = 0;
+    size_t size;
     const char *bytes = read_all(fd, &size);
     memset(spec, 0, sizeof *spec);
-    spec->envp = grow(NULL, 1, sizeof *spec->envp);
-    spec->envp[0] = NULL;
+    for (struct program *each = &spec->agent; each; each = each == &spec->agent ? &spec->preparation : NULL) {
+        each->envp = grow(NULL, 1, sizeof *each->envp);
+        each->envp[0] = NULL;
+    }
     for (size_t at = 0; at < size;) {
         uint32_t length;
         need(size - at >= 5);
         memcpy(&length, bytes + at + 1, 4);
         need(length <= size - at - 5);
-        take(spec, bytes[at], bytes + at + 5, length, &args, &vars);
+        take(spec, bytes[at], bytes + at + 5, length);
         at += 5 + (size_t)length;
     }
     /* Without these a container would start without a guard: refuse instead. */
-    if (args == 0 || !spec->cwd || !spec->filter_bytes || !spec->handled_fs || !spec->limit_count)
+    if (spec->agent.args == 0 || !spec->cwd || !spec->filter_bytes || !spec->handled_fs || !spec->limit_count)
         fail_plain("specification: incomplete");
 }
 

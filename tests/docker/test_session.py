@@ -213,8 +213,9 @@ def test_a_killed_launcher_takes_the_container_along_and_the_work_is_recovered(p
     assert product.git("show", "shell/session-1:kept") == "kept"
 
 
-def test_nobody_enters_while_our_own_git_runs(product: Product) -> None:
-    """prepare and finish record nothing: docker exec is turned away there."""
+@pytest.mark.parametrize(("kind", "until"), [("agent", "started"), ("finish", "returned")])
+def test_nobody_enters_while_our_own_git_runs(product: Product, kind: str, until: str) -> None:
+    """Before the agent, in its container, and after it, in another: nothing is recorded, docker exec is turned away."""
     for number in range(4000):  # so that the workspace takes a while
         (product.repository / f"file-{number}").write_text(f"{number}\n")
     product.git("add", "-A")
@@ -223,12 +224,16 @@ def test_nobody_enters_while_our_own_git_runs(product: Product) -> None:
     for _ in range(8):  # a container that ends meanwhile says something else, and has turned nobody away
         child = product.start("true", *NET, "--engine", "docker")
         try:
-            container = running(product, "prepare")
+            container = running(product, kind)
             done = docker("exec", container, "touch", "/workspace/intruder", check=False)
+            newest = max(product.sessions.glob("*/events.jsonl"), key=os.path.getctime)
+            in_time = f'"event":"{until}"' not in newest.read_text().replace(": ", ":")
             child.wait(LONG)
         finally:
             end(child)
         assert child.returncode == 0
+        if not in_time:  # the agent had begun, or the end had come
+            continue
         assert done.returncode != 0
         said = done.stdout + done.stderr
         if b"function not implemented" in said:

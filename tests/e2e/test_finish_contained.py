@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,23 +65,21 @@ def test_what_the_agent_planted_for_git_does_not_run_and_everything_that_does_is
     assert sum(line.endswith("  (finish)") for line in shown.splitlines()) == len(records)
 
 
-ENTERS, WRITTEN, EVERY = "finish_enters", "finish_runs_what_it_writes", "finish_runs_every_program"
-
-# Who keeps the agent's program from running, with the other layers taken away. The kernel alone knows files, and not
+# Who keeps the agent's program from running, with all other layers taken away. The kernel alone knows files, and not
 # what an interpreter reads.
-LAYERS = {
-    "none": ((ENTERS, WRITTEN, EVERY), {"one", "two"}),
-    "script": ((WRITTEN, EVERY), set()),
-    "kernel": ((ENTERS, EVERY), {"two"}),
-    "supervisor": ((ENTERS, WRITTEN), set()),
+LAYERS = {"none": {"one", "two"}, "script": set(), "kernel": {"two"}, "supervisor": set()}
+TAKEN_AWAY = {
+    "script": "finish_enters_repositories",
+    "kernel": "finish_runs_what_it_writes",
+    "supervisor": "finish_runs_every_program",
 }
 
 
-def weakened(product: Product, away: tuple[str, ...], script: str) -> subprocess.CompletedProcess[bytes]:
-    """A session without some protections."""
+def weakened(product: Product, pieces: Iterable[str], script: str) -> subprocess.CompletedProcess[bytes]:
+    """A session with some protections taken away."""
     launcher = "from tests.support.weakened import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", launcher, "+".join(away), "run", "--json", *QUIET, "--", "sh", "-c", script],
+        [sys.executable, "-c", launcher, "+".join(pieces), "run", "--json", *QUIET, "--", "sh", "-c", script],
         cwd=product.repository, env={**product.environment, "PYTHONPATH": os.fspath(ROOT)},
         capture_output=True, timeout=90, check=False,
     )  # fmt: skip
@@ -89,12 +88,11 @@ def weakened(product: Product, away: tuple[str, ...], script: str) -> subprocess
 @pytest.mark.parametrize("layer", LAYERS)
 def test_each_layer_alone(product: Product, layer: str) -> None:
     configure(product, '[exec]\ndeny = ["whoami"]\n')
-    away, ran = LAYERS[layer]
-    done = weakened(product, away, AGENT)
+    done = weakened(product, [piece for name, piece in TAKEN_AWAY.items() if name != layer], AGENT)
     result = json.loads(done.stdout)
     begun, *lines = product.git("show", f"{result['branch']}:witness").splitlines()
     assert begun == "start"
-    assert {line.partition(":")[0].rpartition("/")[2] for line in lines} == ran
+    assert {line.partition(":")[0].rpartition("/")[2] for line in lines} == LAYERS[layer]
     # Even where it ran: a denied program is denied there too, its exec is recorded, and it says nothing in our name.
     assert {line.rpartition(":")[2].strip() for line in lines} <= {""}
     assert b"forged" not in done.stderr
@@ -112,8 +110,8 @@ def test_a_workspace_that_grows_after_the_agents_end_ends_the_session_too(produc
     """Where every layer has failed. What is there by then is kept, and comes home with ``recover``."""
     configure(product, '[limits]\nworkspace = "100m"\n')
     fill = "#!/bin/sh\nhead -c 300M /dev/zero > /workspace/fill\nsleep 60\n"
-    script = f"{AGENT}\necho x > left; printf '{fill}' > fill.sh; chmod +x fill.sh; git -C one config core.fsmonitor /workspace/fill.sh"
-    done = weakened(product, (ENTERS, WRITTEN, EVERY, "little_room_for_finish"), script)
+    plant = f"printf '{fill}' > fill.sh; chmod +x fill.sh; git -C one config core.fsmonitor /workspace/fill.sh"
+    done = weakened(product, [*TAKEN_AWAY.values(), "little_room_for_finish"], f"{AGENT}\necho x > left; {plant}")
     result = json.loads(done.stdout)
     assert "[workspace.disk]" in result["problem"], done.stderr
     (workspace,) = product.sessions.glob("*/workspace")

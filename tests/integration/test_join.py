@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -57,8 +58,13 @@ class Joined:
             os.close(spec)
 
 
-@pytest.fixture
-def joined(tmp_path: Path) -> Iterator[Joined]:
+# The shim as the first process of a PID namespace, and as the second, whose first waits for it.
+FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+SECOND = (*FIRST, "sh", "-c", '"$@"; exit $?', "sh")
+
+
+@contextlib.contextmanager
+def join(tmp_path: Path, *prefix: str) -> Iterator[Joined]:
     """The shim, joined and waiting."""
     with contextlib.ExitStack() as held:
         listening = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -66,7 +72,7 @@ def joined(tmp_path: Path) -> Iterator[Joined]:
         listening.listen(1)
         listening.settimeout(20)
         child = subprocess.Popen(
-            [native_file("containai-shim"), "join", tmp_path / "control"],
+            [*prefix, native_file("containai-shim"), "join", tmp_path / "control"],
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         )
@@ -76,6 +82,13 @@ def joined(tmp_path: Path) -> Iterator[Joined]:
         held.enter_context(control)
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         yield Joined(control, child, tmp_path)
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Iterator[Joined]:
+    """The shim as a process among the machine's others."""
+    with join(tmp_path) as found:
+        yield found
 
 
 @contextlib.contextmanager
@@ -170,3 +183,76 @@ def test_no_socket_no_agent(tmp_path: Path) -> None:
     )
     assert done.returncode == REFUSED
     assert b"No such file" in done.stderr
+
+
+PREPARE = """
+echo "$ONLY_HERE $SECRET"; env | wc -l; pwd; cat; echo no input; echo prepared > made
+trap '' TERM HUP; (trap '' TERM HUP; exec setsid sleep 1000) & echo $! > left; kill -0 $!
+"""
+
+
+def test_a_preparation_runs_alone_and_leaves_no_process(tmp_path: Path) -> None:
+    with join(tmp_path, *FIRST) as joined, streams() as (fds, read):
+        joined.hand(
+            ["sh", "-c", 'cat made; kill -0 "$(cat left)" 2>/dev/null && echo alive; echo "$ONLY_HERE.$SECRET"'],
+            fds,
+            environment={"PATH": "/usr/bin:/bin", "SECRET": "s3cret"},
+            preparation=["sh", "-c", PREPARE],
+            preparation_environment={"PATH": "/usr/bin:/bin", "ONLY_HERE": "here"},
+        )
+        report = receive_report(joined.control)
+        (printed,) = report.fds
+        joined.control.settimeout(20)
+        joined.control.send(b"P")
+        assert joined.control.recv(64) == b"Z" + bytes(4)
+        with os.fdopen(printed, "rb") as output:
+            said = output.read().decode().splitlines()  # to its end: nobody holds it any more
+        assert said[0] == "here "
+        assert said[2:] == [str(tmp_path), "no input"]
+        assert not select.select([read], [], [], 0)[0]  # the agent's stream is not its
+        joined.control.send(b"G")
+        assert joined.control.recv(64) == b"E" + bytes(4)
+        assert os.read(read, 65536).decode().splitlines() == ["prepared", ".s3cret"]
+
+
+def test_a_preparation_that_fails_says_so_and_the_launcher_decides(tmp_path: Path) -> None:
+    with join(tmp_path, *FIRST) as joined, streams() as (fds, _):
+        joined.hand(["touch", "ran"], fds, preparation=["sh", "-c", "echo sorry >&2; exit 3"])
+        (printed,) = receive_report(joined.control).fds
+        joined.control.settimeout(20)
+        joined.control.send(b"P")
+        assert joined.control.recv(64) == b"Z" + (3 << 8).to_bytes(4, "little")
+        with os.fdopen(printed, "rb") as output:
+            assert output.read() == b"sorry\n"
+        joined.control.close()
+        assert joined.child.wait(20) == REFUSED
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_preparation_needs_a_container(tmp_path: Path) -> None:
+    """What ends its processes would end those of a whole machine."""
+    with join(tmp_path, *SECOND) as joined, streams() as (fds, _):
+        joined.hand(["touch", "ran"], fds, preparation=["touch", "prepared"])
+        for fd in receive_report(joined.control).fds:
+            os.close(fd)
+        joined.control.settimeout(20)
+        joined.control.send(b"P")
+        assert b"not the first process" in joined.control.recv(512)
+        assert joined.child.wait(20) == REFUSED
+    assert not (tmp_path / "prepared").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("words", [b"P", b"PP"])
+def test_no_preparation_where_there_is_none_and_none_twice(tmp_path: Path, words: bytes) -> None:
+    with join(tmp_path, *FIRST) as joined, streams() as (fds, _):
+        joined.hand(["touch", "ran"], fds, preparation=["true"] if len(words) == 2 else [])
+        for fd in receive_report(joined.control).fds:
+            os.close(fd)
+        joined.control.settimeout(20)
+        joined.control.send(words[:1])
+        if words[1:]:
+            assert joined.control.recv(64)[:1] == b"Z"
+            joined.control.send(words[1:])
+        assert joined.child.wait(20) == REFUSED
+    assert not (tmp_path / "ran").exists()

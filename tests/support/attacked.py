@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from containai.errors import SelfTestError
 from containai.policy.load import load_user, parse_repository
 from containai.policy.narrow import Flags, narrow
 from containai.selftest import run as selftest
@@ -55,7 +56,10 @@ def attacked(
                 else threads.submit(selftest._ending, ground, stage, "embedded")
                 for name in sessions
             }
-        made = {name: session.result() for name, session in begun.items()}
+        try:
+            made = {name: session.result() for name, session in begun.items()}
+        except SelfTestError as error:
+            raise AssertionError(f"{error.summary}: {error.details}") from error
         any_one = next(iter(made.values()))
         order = [made.get(name, any_one) for name in ("first", *LATER)]
         found = judge(stage, *order, before=before, config_dir=ground.config_file.parent)

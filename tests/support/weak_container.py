@@ -124,8 +124,8 @@ def no_landlock() -> None:
 
     rendered = landlock.render_landlock
 
-    def everything(*arguments: Any, **more: Any) -> landlock.LandlockRules:
-        rules = rendered(*arguments, **more)
+    def everything(*arguments: Any) -> landlock.LandlockRules:
+        rules = rendered(*arguments)
         return replace(rules, scoped=0, paths=(("/", rules.handled_fs),))
 
     replace_everywhere("render_landlock", everything)
@@ -203,7 +203,7 @@ def _change_rendered(change: Callable[[Spec], Spec]) -> None:
     from containai.render import containers
 
     rendered = containers.render_agent
-    replace_everywhere("render_agent", lambda *given: change(rendered(*given)))
+    replace_everywhere("render_agent", lambda *given, **more: change(rendered(*given, **more)))
 
 
 @weakening
@@ -237,3 +237,26 @@ def the_users_password() -> None:
 
     _on_agent(with_password)
     no_drift_check()
+
+
+@weakening
+def no_disk_guard() -> None:
+    """An agent that fills the disk is not ended."""
+    from containai.session.disk import DiskGuard
+
+    DiskGuard.start = lambda _: None
+
+
+@weakening
+def no_reserve() -> None:
+    """Nothing is kept for the end of a session."""
+    from containai.session import run
+
+    run.take_reserve = lambda _: None
+
+
+@weakening
+def no_kernel_memory_guard() -> None:
+    from containai.session.kernel_memory import KernelMemoryGuard
+
+    KernelMemoryGuard.start = lambda _: None

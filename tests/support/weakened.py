@@ -2,7 +2,7 @@
 """``containai`` with protections taken away, for tests that must see an attack succeed.
 
 Run as ``python -c 'from tests.support.weakened import main; main()' PIECE+PIECE... WORD...`` from the root of the project.
-Here stand the pieces about what is recorded and what comes home; the others are in ``weak_container``, ``weak_remote``
+Here stand the pieces about what is recorded and what comes home; the others are in ``weak_container``, ``weak_finish``, ``weak_remote``
 and ``weak_machine``.
 """
 
@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from tests.support import weak_container, weak_machine, weak_remote  # noqa: F401  they register their pieces
+from tests.support import weak_container, weak_finish, weak_machine, weak_remote  # noqa: F401  they register their pieces
 from tests.support.weak_container import few_files
 from tests.support.weakening import WEAKENINGS, replace_everywhere, weakening
 
@@ -137,46 +137,3 @@ def short_output() -> None:
         write(target, chunk)
 
     stdio._write = limited
-
-
-@weakening
-def finish_enters() -> None:
-    """The script of the last commit lets git enter repositories inside."""
-    from containai.workspace import scripts
-
-    command = scripts._command
-
-    def careless(*words: Any) -> tuple[str, ...]:
-        shell, option, text, *rest = command(*words)
-        return shell, option, text.replace("set_links_aside() {", "set_links_aside() {\nreturn 0", 1), *rest
-
-    scripts._command = careless
-
-
-@weakening
-def finish_runs_what_it_writes() -> None:
-    """The kernel lets ``finish`` execute what stands in the workspace."""
-    from dataclasses import replace
-
-    from containai.render.containers import render_housekeeping
-
-    def careless(*words: Any, **more: Any) -> Any:
-        return replace(render_housekeeping(*words, **more), runs_what_it_writes=True)
-
-    replace_everywhere("render_housekeeping", careless)
-
-
-@weakening
-def finish_runs_every_program() -> None:
-    """The supervisor of ``finish`` denies nothing."""
-    from containai.supervise.housekeeping import OwnPrograms
-
-    OwnPrograms.decide = lambda *_: 0
-
-
-@weakening
-def little_room_for_finish() -> None:
-    """Not weaker: ``finish`` may take twice the workspace's limit and 32 MiB more, so that a test need not write gigabytes."""
-    from containai.session import housekeeping
-
-    housekeeping.RESERVE_BYTES = 8 << 20

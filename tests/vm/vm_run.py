@@ -113,10 +113,12 @@ def boot(folder: Path, args: argparse.Namespace, work: Path, stack: contextlib.E
     lives = [share for share in args.share if share.mode != "copy"]
     write_payload(work / "payload.tar", args, copies, lives)
     memory = f"{args.memory}M"
+    # A nanosecond for each instruction: what else the host does, and what emulating costs, is not measured then.
+    counted = ["-icount", "shift=0,sleep=on"] if args.icount else []
     command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config"]
     command += ["-machine", "q35,usb=off,sata=off,smbus=off,hpet=off,memory-backend=mem", "-smp", str(args.cpus)]
     # One thread: QEMU before 8.1 can hang with several, when the kernel patches its code.
-    command += ["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-m", memory]
+    command += ["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-m", memory, *counted]
     command += ["-object", f"memory-backend-memfd,id=mem,size={memory},share=on"]
     command += [
         "-kernel",
@@ -242,6 +244,7 @@ def main() -> int:
     add("--env", action="append", type=parse_env, default=[], metavar="NAME[=VALUE]", help="a variable for the command")
     add("--docker", action="store_true", help="start dockerd before the command")
     add("--append", default="", metavar="WORDS", help="further words of the kernel's command line")
+    add("--icount", action="store_true", help="the VM's clock counts instructions: for measuring on a busy host")
     add("--no-net", dest="net", action="store_false", help="give the VM no network")
     add("--memory", type=int, default=4096, help="MiB of memory (default: %(default)s)")
     add("--cpus", type=int, default=1, help="processors, emulated by one thread (default: %(default)s)")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import UsageError
 from containai.plan.model import Mount
+from containai.record import dataclass
 
 PROMPT_FIELD = "{prompt}"  # stands in exactly one element of ``Adapter.prompt``
 

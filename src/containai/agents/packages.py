@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from containai.agents.load import PACKAGE_NAME
 from containai.errors import AgentError
+from containai.record import dataclass
 
 MODULES = "node_modules"
 _MAX_PACKAGES = 2000  # a bound; the largest real tree of an agent has 15

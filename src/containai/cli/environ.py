@@ -10,10 +10,11 @@ import os
 import pwd
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from containai.errors import UsageError
+from containai.record import dataclass
 
 _ROOT_STATE_DIR = Path("/var/lib/containai")
 

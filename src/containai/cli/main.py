@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -89,6 +90,7 @@ def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
     if command is not None and args.command_name != "run":
         raise UsageError("only `run` takes a command behind --")
     if args.command_name == "run":
+        gc.disable()  # until the agent runs: a launch leaves next to nothing behind to be collected
         from containai.cli import run
 
         return run.main(args, command, here, console)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from containai.record import dataclass
 from containai.render.squid import LOG_FIELDS, PAGES, ProxyKey
 
 MAX_LINE = 16 * 1024  # above the sum of the format's own limits

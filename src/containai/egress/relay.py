@@ -13,12 +13,21 @@ import threading
 from collections.abc import Callable
 
 from containai.errors import ContainaiError
+from containai.host.descriptors import allowed
 
 MAX_CONNECTIONS = 200
+_MAX_TOGETHER = 600  # over all relays of a session
+_KEPT_DESCRIPTORS = 400  # for everything else that a launcher does
+_EACH = 2  # descriptors of a connection
 _CHUNK = 1 << 16
 
 Connect = Callable[[], socket.socket]
 OnEnd = Callable[[int, int, str], None]
+
+
+def connections_together() -> int:
+    """How many connections the relays of a session may hold together, by what this process may have open."""
+    return max(1, min(_MAX_TOGETHER, (allowed() - _KEPT_DESCRIPTORS) // _EACH))
 
 
 class Relay:
@@ -28,14 +37,16 @@ class Relay:
         listener: Descriptor of the listening socket; it is duplicated.
         connect: Opens the other side; a ``ContainaiError`` or ``OSError`` refuses the connection.
         on_end: Called with the bytes received and sent by the agent, and why the connection was refused.
+        together: Room for connections that this relay shares with others.
     """
 
-    def __init__(self, listener: int, connect: Connect, on_end: OnEnd) -> None:
+    def __init__(self, listener: int, connect: Connect, on_end: OnEnd, together: threading.Semaphore) -> None:
         self._listener = socket.socket(fileno=os.dup(listener))
         self._connect = connect
         self._on_end = on_end
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._together = together
         self._guard = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._acceptor = threading.Thread(target=self._accept, name="relay", daemon=True)
@@ -70,6 +81,10 @@ class Relay:
             if not self._room.acquire(blocking=False):
                 client.close()
                 continue
+            if not self._together.acquire(blocking=False):
+                self._room.release()
+                client.close()
+                continue
             thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
             with self._guard:
                 self._threads.add(thread)
@@ -89,6 +104,7 @@ class Relay:
                         received, sent = _join(client, upstream, self._stop)
             self._on_end(received, sent, refused)
         finally:
+            self._together.release()
             self._room.release()
             with self._guard:
                 self._threads.discard(threading.current_thread())

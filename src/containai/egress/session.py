@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind
-from containai.egress.relay import Relay
+from containai.egress.relay import Relay, connections_together
 from containai.egress.squid import Squid
 from containai.errors import AuditError, EgressError
 from containai.plan.model import PROXY_PORT, Identity
@@ -24,12 +25,13 @@ class Egress:
         self._log = log
         self._on_failure = on_failure
         self._relays: list[Relay] = []
+        self._together = threading.BoundedSemaphore(connections_together())
         self._squid: Squid | None = None
 
     def add_proxy(self, listener: int, squid: Squid) -> None:
         """Serve the proxy's port."""
         self._squid = squid
-        self._relays.append(Relay(listener, squid.connect, self._proxy_ended))
+        self._relays.append(Relay(listener, squid.connect, self._proxy_ended, self._together))
 
     def add_local(self, listener: int, service: LocalService) -> None:
         """Serve one granted service."""
@@ -54,7 +56,7 @@ class Egress:
                 **reason,
             )
 
-        self._relays.append(Relay(listener, connect, ended))
+        self._relays.append(Relay(listener, connect, ended, self._together))
 
     def _proxy_ended(self, _received: int, _sent: int, refused: str) -> None:
         if refused:  # what Squid served or refused, Squid has logged

@@ -11,12 +11,16 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from containai.engine.protocol import ContainerSpec, EffectiveConfig, ExitResult, Stdio
 from containai.engine.readback import read_effective_config
 from containai.errors import EngineError
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
+
+if TYPE_CHECKING:
+    from containai.engine.usher import Usher
 
 END_TIMEOUT_S = 10.0
 _REPORT_TIMEOUT_S = 30.0
@@ -85,7 +89,7 @@ class FirstProcess:
     """
 
     def __init__(self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report) -> None:
-        expected = len(spec.listeners) + stdio.terminal + spec.supervised
+        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised
         if len(report.fds) != expected:
             for fd in report.fds:
                 os.close(fd)
@@ -98,11 +102,13 @@ class FirstProcess:
         self.pid = report.pid
         self.listeners = report.fds[: len(spec.listeners)]
         self.terminal_fd = rest.pop(0) if stdio.terminal else -1
+        self.preparation_fd = rest.pop(0) if spec.preparation else -1
         self.notify_fd = rest.pop(0) if spec.supervised else -1
         self.failed_exec_errno = 0
         self._control = control
         self._pidfd = os.pidfd_open(report.pid)
         self._result: ExitResult | None = None
+        self._preparing: Usher | None = None
 
     def inspect(self) -> EffectiveConfig:
         """Read the effective configuration back from the kernel."""
@@ -115,9 +121,24 @@ class FirstProcess:
     def welcome(self, visitor: Callable[[int], None]) -> None:
         """Nobody can enter from outside."""
 
+    def prepare(self) -> None:
+        """Give the first process the word to run the preparation."""
+        if self.notify_fd >= 0:
+            from containai.engine.usher import Usher  # not for every engine
+
+            self._preparing = Usher(os.dup(self.notify_fd))
+        self._tell(b"P")
+
     def start(self) -> None:
         """Give the first process the word to run the agent."""
+        self._end_preparing()
+        self._result = None
         self._tell(b"G")
+
+    def _end_preparing(self) -> None:
+        if self._preparing is not None:
+            self._preparing.close()
+            self._preparing = None
 
     def signal(self, number: int) -> None:
         """Send a signal to the agent's process group; no effect after its end."""
@@ -153,7 +174,7 @@ class FirstProcess:
             message = self._control.recv(64)
         except OSError:
             message = b""
-        if len(message) == 5 and message[:1] == b"E":
+        if len(message) == 5 and message[:1] in (b"E", b"Z"):
             self._result = ExitResult(status=_shell_status(struct.unpack("<i", message[1:])[0]))
         elif len(message) == 5 and message[:1] == b"X":
             self.failed_exec_errno = struct.unpack("<i", message[1:])[0]
@@ -166,6 +187,18 @@ class FirstProcess:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def await_end(self) -> None:
+        """Wait until every process is gone, once it was killed.
+
+        Raises:
+            EngineError: The kernel does not end them.
+        """
+        # The kernel reports the first process as ended only after every other one is gone.
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(END_TIMEOUT_S * 1000):
+            raise EngineError("the container does not end", code="engine.stuck", details=f"process {self.pid}")
+
     def end_first_process(self) -> None:
         """End every process of the container and close the talk. Idempotent.
 
@@ -173,23 +206,20 @@ class FirstProcess:
             EngineError: The kernel does not end it.
         """
         self._control.close()
+        self._end_preparing()
         if self._pidfd >= 0:
             self.kill()
-            # The kernel reports the first process as ended only after every other one is gone.
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            if not poll.poll(END_TIMEOUT_S * 1000):
-                raise EngineError("the container does not end", code="engine.stuck", details=f"process {self.pid}")
+            self.await_end()
             os.close(self._pidfd)
             self._pidfd = -1
 
     def close_descriptors(self) -> None:
         """Close what the first process handed over. Idempotent."""
-        for fd in (*self.listeners, self.notify_fd, self.terminal_fd):
+        for fd in (*self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd):
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-        self.listeners, self.notify_fd, self.terminal_fd = (), -1, -1
+        self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd = (), -1, -1, -1
 
     def why_not_run(self) -> str:
         """Why the program could not be run, or nothing."""

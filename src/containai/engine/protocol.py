@@ -4,19 +4,20 @@ No engine library's type or exception crosses this line. One contract suite (``t
 runs against every engine.
 
 Order of calls: ``create`` (container exists, guards on, no instruction of the agent has run) →
-``inspect`` (read back from the kernel) → ``start`` → ``signal`` any number of times → ``wait`` →
-``destroy`` (idempotent, also after a failed ``create``).
+``inspect`` (read back from the kernel) → ``prepare`` and ``wait``, where the specification has a preparation →
+``start`` → ``signal`` any number of times → ``wait`` → ``destroy`` (idempotent, also after a failed ``create``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from containai.plan.model import Identity, Mount, StagedFile
 from containai.policy.model import Limits
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class ContainerSpec:
         image: Identity of its image, where the engine has images.
         denied: Programs that cannot be run or read, by their real paths.
         runs_what_it_writes: Whether a file can be executed that stands where the container may write.
+        preparation: A program of ours that can be run before ``command``, alone; nothing of it is left then.
+        preparation_environment: Complete; holds no secret.
     """
 
     label: str
@@ -63,6 +66,8 @@ class ContainerSpec:
     denied: tuple[str, ...] = ()
     runs_what_it_writes: bool = True
     image: str = ""
+    preparation: tuple[str, ...] = ()
+    preparation_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,12 +156,14 @@ class Container(Protocol):
         listeners: Listening sockets inside its network, in the order of ``ContainerSpec.listeners``.
         notify_fd: Listener of its exec notifications, or -1.
         terminal_fd: Master of its terminal, or -1.
+        preparation_fd: What the preparation prints, or -1.
     """
 
     pid: int
     listeners: tuple[int, ...]
     notify_fd: int
     terminal_fd: int
+    preparation_fd: int
 
     def inspect(self) -> EffectiveConfig:
         """Read the effective configuration back from the kernel."""
@@ -170,6 +177,9 @@ class Container(Protocol):
         Until then, and where the engine knows no such way in, none can enter.
         """
 
+    def prepare(self) -> None:
+        """Run the preparation, of which no exec is recorded; ``wait`` waits for its end, and for all its processes."""
+
     def start(self) -> None:
         """Let the agent's first instruction happen."""
 
@@ -179,6 +189,13 @@ class Container(Protocol):
     def kill(self) -> None:
         """End every process of the container at once; safe from any thread."""
 
+    def await_end(self) -> None:
+        """Wait until every process is gone, once it was killed.
+
+        Raises:
+            EngineError: The kernel does not end them.
+        """
+
     def wait(self, deadline_s: float | None, wake_fd: int = -1) -> ExitResult | None:
         """Wait for the end; None at ``deadline_s`` (monotonic clock), or when ``wake_fd`` can be read."""
 
@@ -186,7 +203,7 @@ class Container(Protocol):
         """Why the agent's program could not be run, or an empty text."""
 
     def destroy(self) -> None:
-        """End every process and remove every trace. Idempotent."""
+        """End every process and remove every trace; an engine may do the latter meanwhile. Idempotent."""
 
 
 class PendingContainer(Protocol):
@@ -204,9 +221,14 @@ class PendingContainer(Protocol):
 
 
 class Engine(Protocol):
-    """A way to make containers."""
+    """A way to make containers.
+
+    Attributes:
+        prepares_inside: Whether a container costs so much that the agent's own is where the workspace is prepared.
+    """
 
     name: str
+    prepares_inside: bool
     expectation: Expectation
 
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:
@@ -214,6 +236,9 @@ class Engine(Protocol):
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher, and makes it this user's."""
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait until every trace of what was destroyed is gone; in words, what is not. Idempotent."""
 
     def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
         """Make a container with all guards on and nothing of the agent run yet.

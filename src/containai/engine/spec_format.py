@@ -6,10 +6,12 @@ import os
 import resource
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from containai.policy.model import Limits
+from containai.record import dataclass
 from containai.render.landlock import LandlockRules
+
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ def encode_spec(
     supervised: bool,
     terminal: bool,
     made: Iterable[Made] = (),
+    preparation: Sequence[str] = (),
+    preparation_environment: Mapping[str, str] = _NOTHING,
 ) -> bytes:
     """Encode one specification.
 
@@ -43,6 +47,8 @@ def encode_spec(
     """
     records = [_record(b"A", os.fsencode(argument)) for argument in command]
     records += [_record(b"E", os.fsencode(f"{name}={value}")) for name, value in environment.items()]
+    records += [_record(b"a", os.fsencode(argument)) for argument in preparation]
+    records += [_record(b"e", os.fsencode(f"{name}={value}")) for name, value in preparation_environment.items()]
     records.append(_record(b"W", os.fsencode(working_directory)))
     records += [_record(b"P", struct.pack("<H", port)) for port in ports]
     for kind, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, limits.open_files), *rlimits):

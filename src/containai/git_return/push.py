@@ -16,7 +16,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from containai.errors import ContainaiError
 from containai.git_return.closure import find_leak
@@ -35,6 +34,7 @@ from containai.git_return.wire import (
 )
 from containai.host.clock import monotonic_s
 from containai.policy.model import GIB
+from containai.record import dataclass
 from containai.workspace.git import Argument, run_git
 
 MAX_COMMANDS = 64

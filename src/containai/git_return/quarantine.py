@@ -10,12 +10,12 @@ The files are written directly: ``git init`` would cost four times the launch's 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import StateError
 from containai.plan.model import Source
 from containai.policy.model import GIB
+from containai.record import dataclass
 from containai.workspace.refs import sync_directory
 
 MAX_PACK_BYTES = GIB

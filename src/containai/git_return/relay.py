@@ -13,12 +13,12 @@ import resource
 import select
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from containai.git_return.connection import Connection
 from containai.git_return.quarantine import Quarantine
 from containai.host.clock import monotonic_s
 from containai.policy.model import GIB, MIB
+from containai.record import dataclass
 from containai.workspace.git import Argument, Child, await_end, await_exit, end_group, spawn_git
 
 IDLE_S = 60.0

@@ -10,8 +10,9 @@ Trust: every byte comes from the container.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+
+from containai.record import dataclass
 
 REPOSITORY = b"/return.git"
 """The only path that exists, for a client."""

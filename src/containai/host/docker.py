@@ -6,13 +6,17 @@ Trust: the daemon is root's, on this machine. Whoever may ask it may do everythi
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
+import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from containai.errors import EngineError
 
@@ -52,22 +56,18 @@ class Daemon:
 
     def image(self, reference: str) -> dict[str, Any] | None:
         """``GET /images/REFERENCE/json``; None where there is none."""
-        from docker.errors import ImageNotFound
-
         with _told("the image cannot be inspected"):
             try:
                 return dict(self._client.inspect_image(reference))
-            except ImageNotFound:
+            except _library().errors.ImageNotFound:
                 return None
 
     def create(self, config: Mapping[str, Any], name: str) -> str:
         """Create a container; its id. Where the name is taken, it gets none of ours."""
-        from docker.errors import APIError
-
         with _told("the container could not be created"):
             try:
                 return str(self._client.create_container_from_config(dict(config), name=name or None)["Id"])
-            except APIError as error:
+            except _library().errors.APIError as error:
                 if not name or error.status_code != _NAME_TAKEN:
                     raise
             return str(self._client.create_container_from_config(dict(config))["Id"])
@@ -84,14 +84,12 @@ class Daemon:
 
     def remove(self, container: str) -> None:
         """End and remove a container, and wait until it is gone. No effect on one that is."""
-        from docker.errors import APIError
-
         with _told("the container could not be removed"):
             try:
                 self._client.remove_container(container, force=True, v=True)
-            except APIError as error:
+            except _library().errors.APIError as error:
                 if error.status_code == _NAME_TAKEN:  # it is being removed
-                    with contextlib.suppress(APIError):
+                    with contextlib.suppress(_library().errors.APIError):
                         self._client.wait(container, condition="removed")
                 elif error.status_code != _GONE:
                     raise
@@ -137,9 +135,7 @@ class Daemon:
         """This thread's own client."""
         client = getattr(self._local, "client", None)
         if client is None:
-            import docker
-
-            client = docker.APIClient(base_url=f"unix://{self._socket_path}", version=API_VERSION, timeout=_TIMEOUT_S)
+            client = _library().client(base_url=f"unix://{self._socket_path}", version=API_VERSION, timeout=_TIMEOUT_S)
             client.trust_env = False  # no proxy stands between us and a socket
             self._local.client = client
         return client
@@ -160,11 +156,43 @@ class _Printed:
 @contextlib.contextmanager
 def _told(summary: str) -> Iterator[None]:
     """Every exception of the libraries' as one of ours."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
+    library = _library()
     try:
         yield
-    except (DockerException, RequestException, OSError) as error:
+    except (library.errors.DockerException, library.failure, OSError) as error:
         details = getattr(error, "explanation", None) or str(error)
         raise EngineError(summary, code="engine.docker", details=str(details), remedy=["docker info"]) from error
+
+
+class _Library(NamedTuple):
+    client: Any
+    errors: Any
+    failure: type[Exception]
+
+
+# requests loads one of these to guess the encoding of answers that name none. Docker's are JSON, whose rule it knows.
+_GUESSERS = ("charset_normalizer", "chardet")
+
+
+@cache
+def _library() -> _Library:
+    """The library's plain client, and none of what stands above it: of the time of a launch, every module costs some.
+
+    The package is entered without its ``__init__``, which would load all of it.
+    """
+    with contextlib.ExitStack() as undo:
+        if "docker" not in sys.modules:
+            found = importlib.util.find_spec("docker")
+            assert found is not None
+            sys.modules["docker"] = importlib.util.module_from_spec(found)
+        for name in _GUESSERS:
+            if name not in sys.modules:
+                sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+                undo.callback(sys.modules.pop, name)
+        undo.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # that there is none
+        from docker.api.client import APIClient
+        from requests.exceptions import RequestException
+
+        from docker import errors
+    return _Library(APIClient, errors, RequestException)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

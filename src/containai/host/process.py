@@ -10,10 +10,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import ContainaiError
+from containai.record import dataclass
 
 Child = subprocess.Popen[bytes]
 PIPE = subprocess.PIPE

@@ -6,12 +6,12 @@ A plan is pure data. It names secrets and variables, and never holds their value
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from containai.policy.digest import sha256_of
 from containai.policy.model import Author, Policy
+from containai.record import dataclass
 
 AGENT_UID = 1000  # Source: I1
 AGENT_USER = "agentuser"

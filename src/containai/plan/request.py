@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.plan.address import Address
 from containai.policy.model import CredentialMode, ExecPolicy, LocalService, NetworkMode
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +30,7 @@ from containai.policy.mcp import McpServer, parse_mcp_servers
 from containai.policy.model import PIDS_MAX, Author, CredentialMode, ExecRule, NetworkMode
 from containai.policy.sizes import MAX_CPUS, MIN_CPUS, MIN_PIDS, parse_cpus, parse_size
 from containai.policy.tables import Origin, Table
+from containai.record import dataclass
 
 _Raw = TypeVar("_Raw")
 _Parsed = TypeVar("_Parsed")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from containai.errors import PolicyError
 from containai.policy.tables import Table
+from containai.record import dataclass
 
 MAX_SERVERS = 100
 

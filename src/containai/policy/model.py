@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from containai.record import dataclass
 
 PIDS_MAX = 4096  # Source: I6
 MIB = 1024 * 1024

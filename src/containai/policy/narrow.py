@@ -11,7 +11,7 @@ takes its file for granted; less than that needs no mention, since the intersect
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from containai.errors import PolicyError
@@ -28,6 +28,7 @@ from containai.policy.model import (
     NetworkPolicy,
     Policy,
 )
+from containai.record import dataclass
 
 _T = TypeVar("_T")
 _Quantity = TypeVar("_Quantity", int, float)

@@ -44,15 +44,16 @@ class Trials:
 
     Args:
         identity: Whose rights to try with: the session's own user.
+        embedded: Whether the embedded engine may be asked for; bubblewrap is not tried out for another.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, *, embedded: bool = True) -> None:
         self.bwrap, self.squid, self.git = _find("bwrap"), _find("squid"), _find("git")
         self.apparmor_enabled = _apparmor_enabled()
         probe = (*_PROBE_ARGUMENTS, *_probe_program(apparmor=self.apparmor_enabled))
         self._children = {
-            "probe": _start(self.bwrap, probe, identity),
-            "bwrap": _start(self.bwrap, ("--version",)),
+            "probe": _start(self.bwrap, probe, identity) if embedded else None,
+            "bwrap": _start(self.bwrap, ("--version",)) if embedded else None,
             "squid": _start(self.squid, ("-v",)),
             "git": _start(self.git, ("--version",)),
         }

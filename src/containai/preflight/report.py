@@ -33,13 +33,18 @@ def as_json(engine: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
     }
 
 
-def refuse_if_needed(facts: Facts, engine: str) -> None:
+def refuse_if_needed(facts: Facts, engine: str, *, apart: frozenset[str] = frozenset()) -> None:
     """Refuse where ``doctor`` refuses (P7).
+
+    Args:
+        facts: What was found.
+        engine: The engine that is to be used.
+        apart: Findings that do not matter for what is to be done.
 
     Raises:
         PreflightRefused: Naming every reason; its code is ``preflight.`` and the first one.
     """
-    refused = [finding for finding in check(facts, engine) if finding.verdict is Verdict.REFUSE]
+    refused = [each for each in check(facts, engine) if each.verdict is Verdict.REFUSE and each.id not in apart]
     if refused:
         raise PreflightRefused(
             f"this host cannot run the {engine} engine safely",

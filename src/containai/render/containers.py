@@ -1,6 +1,6 @@
-"""From the plan to the three containers of a session. PURE.
+"""From the plan to the containers of a session. PURE.
 
-    prepare   clones the branch into the empty workspace
+    prepare   checks the branch out; where a container costs much, in the agent's, before the agent
     agent     runs the agent, supervised, with its network and credentials
     finish    commits what the agent left and pushes it
 
@@ -36,11 +36,12 @@ def listener_ports(plan: SessionPlan) -> tuple[int, ...]:
     return (RETURN_PORT, *proxy, *(service.port for service in network.local_services))
 
 
-def render_agent(plan: SessionPlan, passed: Mapping[str, str]) -> ContainerSpec:
+def render_agent(plan: SessionPlan, passed: Mapping[str, str], *, preparation: tuple[str, ...] = ()) -> ContainerSpec:
     """The agent's container.
 
     Args:
         passed: Values of the variables that the user named with ``--env``; secret.
+        preparation: What is run in it before the agent, without any of these.
     """
     digest = {"CONTAINAI_SESSION_CONFIG_SHA256": plan.plan_sha256}  # Source: A1
     return ContainerSpec(
@@ -60,6 +61,8 @@ def render_agent(plan: SessionPlan, passed: Mapping[str, str]) -> ContainerSpec:
         labels=_labels(plan, "agent"),
         image=plan.image,
         denied=plan.denied_files if plan.policy.exec_policy is ExecPolicy.ENFORCE else (),
+        preparation=preparation,
+        preparation_environment=_HOUSEKEEPING_ENVIRONMENT if preparation else {},
     )
 
 

@@ -8,9 +8,9 @@ nodes, no writes below /proc, no ptrace of and no signal to a process outside.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from containai.plan.model import Mount, MountKind, StagedFile
+from containai.record import dataclass
 
 # Source: linux/landlock.h
 EXECUTE = 1 << 0

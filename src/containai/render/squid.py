@@ -18,10 +18,11 @@ A name is looked up for the first time in step 7, so a refused name never reache
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from containai.policy.domains import allows, covers, parse_patterns
 from containai.policy.model import NetworkPolicy
+from containai.record import dataclass
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
 MAX_CONNECTIONS = 200  # of the relay; Squid needs two descriptors for each

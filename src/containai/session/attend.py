@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 
 from containai.engine.protocol import Container
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
 from containai.session.signals import EndingSignals
 
 TIMEOUT_STATUS = 124

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from containai.agents.load import load_adapter
@@ -21,6 +21,7 @@ from containai.policy.narrow import Flags, Narrowed, narrow
 from containai.preflight.facts import Trials
 from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
+from containai.record import dataclass
 from containai.session.engines import ask_docker, images_of, look_at_host, require_engine, settle_engine
 from containai.session.identity import choose_identity
 from containai.workspace.choose import choose_source
@@ -69,7 +70,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
     require_engine(request.engine)
     adapter = load_adapter(request.agent)
     identity = choose_identity()
-    trials = Trials(identity)
+    trials = Trials(identity, embedded=request.engine != "docker")
     source = choose_source(request, host.variables, host.state_dir)
     narrowed = narrow(
         load_user(host.config_file),

@@ -1,104 +1,169 @@
-"""The guard of the disk: an agent that fills the workspace is ended before the disk is full, and its work comes home.
+"""The guard of the disk: an agent that fills it is ended before it is full, and its work comes home.
 
-No quota of the file system's: those need a file system that has them, and root. Once a second the free space is asked
-for, which costs nothing; when it has gone down, the workspace itself is measured. So what is granted can be exceeded by
-as much as is written in the time of a measurement.
+No quota of the file system's: those need a file system that has them, and root. Once a second the free space and the
+free files are asked for, which costs nothing; when they have gone down, what the session holds is measured: its whole
+directory, and open files without a name. So what is granted can be exceeded by as much as is written meanwhile.
+
+A neighbour's disk is shared too: space that is gone is held against a session only for what it holds itself. Where it
+holds something that cannot be measured (a folder that is shut to this user, a file hidden in a socket), nothing speaks
+for it any more, and the space that is gone counts as its.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from containai.errors import ContainaiError, WorkspaceError
 from containai.host.clock import monotonic_s
-from containai.host.process import run
+from containai.host.holdings import look
+from containai.host.measure import measure_trees
+from containai.record import dataclass
+from containai.session import reserve
+from containai.session.watch import Watch
 
 RESERVE_BYTES = 512 * 1024 * 1024
 """Free space below which an agent that took some of it is ended: its work has to be packed, and others write too."""
+RESERVE_FILES = 10_000
+"""The same of files (inodes), or a twentieth of all where the file system has few."""
 
 _INTERVAL_S = 1.0
 _MEASURE_S = 120.0
+_URGENT_S = 5.0
 _PAUSE_FACTOR = 10  # a measurement that took a second is followed by ten without one
-_STEPS = 8  # how often, on the way to its limit, a workspace is measured
+_STEPS = (
+    8  # how often, on the way to its limit, a session is measured; and the share of a reserve that is held against it
+)
 
 
-class DiskGuard:
-    """Watches one workspace until it is stopped."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Bytes and files (inodes)."""
+
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Space):
+    """What a session holds; ``hidden`` says why that is not all, or nothing."""
+
+    hidden: str = ""
+
+
+class DiskGuard(Watch):
+    """Watches one session until it is stopped.
+
+    Args:
+        session: Its directory; all in it but the reserve counts.
+        workspace: The part of it that the agent writes.
+        first: The container's first process.
+        most_bytes: What the session may hold.
+        reserve_bytes: What is left free to others.
+    """
 
     def __init__(
         self,
+        session: Path,
         workspace: Path,
+        first: int,
         most_bytes: int,
         on_failure: Callable[[ContainaiError], None],
         *,
         reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
-        """``reserve_bytes`` is what is left free to others."""
-        self._workspace = workspace
-        self._most_bytes = most_bytes
-        self._on_failure = on_failure
+        super().__init__("disk-guard", first, _INTERVAL_S, self._look_at_disk, on_failure, _blind)
+        self._session, self._workspace, self._first, self._most_bytes = session, workspace, first, most_bytes
         self._reserve_bytes = reserve_bytes
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="disk-guard", daemon=True)
+        self._files_reserve = min(RESERVE_FILES, total_files(workspace) // 20)
+        self._begun = self._highest = self._measured_at = free_space(workspace)
+        self._had: Space | None = None
+        self._not_before = 0.0
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop watching. Idempotent. A measurement that is under way comes to nothing, and is not waited for."""
-        self._stopped.set()
-
-    def _watch(self) -> None:
-        begun = measured_at = free_bytes(self._workspace)
-        not_before = 0.0
-        while not self._stopped.wait(_INTERVAL_S):
-            free = free_bytes(self._workspace)
-            scarce = free < self._reserve_bytes and begun - free > RESERVE_BYTES // 8
-            due = measured_at - free > self._most_bytes // _STEPS and monotonic_s() > not_before
-            if not (scarce or due):
-                continue
-            start = monotonic_s()
-            used = used_bytes(self._workspace)
-            measured_at, not_before = free, monotonic_s() + _PAUSE_FACTOR * (monotonic_s() - start)
-            if used is not None and used > self._most_bytes:
-                self._end(f"the workspace holds {used:,} bytes, {self._most_bytes:,} at most")
-                return
-            if scarce and (used is None or used > RESERVE_BYTES // 8):
-                self._end(f"the disk has {free:,} bytes left, and the workspace holds {used or 0:,}")
-                return
-
-    def _end(self, why: str) -> None:
-        if self._stopped.is_set():
-            return
-        self._on_failure(
-            WorkspaceError(
-                "the agent filled the disk",
-                code="workspace.disk",
-                details=why,
-                remedy=['[limits] workspace = "40g" in your configuration, where so much is needed'],
+    def _look_at_disk(self) -> ContainaiError | None:
+        free = free_space(self._workspace)
+        # Others make room meanwhile: what is lost is lost since there was most of it.
+        self._highest, self._measured_at = _most(self._highest, free), _most(self._measured_at, free)
+        lost = self._measured_at.bytes - free.bytes
+        due = lost > self._most_bytes // _STEPS and monotonic_s() > self._not_before
+        if not (due or self._had is None or self._is_scarce(free) or self._is_few(free)):
+            return None
+        start = monotonic_s()
+        held = self._measure(start + _URGENT_S, with_files=self._had is None or self._is_few(free))
+        self._measured_at, self._not_before = free, monotonic_s() + _PAUSE_FACTOR * (monotonic_s() - start)
+        if self._had is None:  # what was gone before this first look is held against it
+            self._had = Space(
+                bytes=max(0, held.bytes - max(0, self._begun.bytes - free.bytes)),
+                files=max(0, held.files - max(0, self._begun.files - free.files)),
             )
-        )
+        return self._judge(free_space(self._workspace), held, self._had)
 
+    def _is_scarce(self, free: Space) -> bool:
+        return free.bytes < self._reserve_bytes and self._begun.bytes - free.bytes > RESERVE_BYTES // _STEPS
 
-def free_bytes(place: Path) -> int:
-    """What an ordinary user can still write on the file system of ``place``."""
-    found = os.statvfs(place)
-    return found.f_bavail * found.f_frsize
+    def _is_few(self, free: Space) -> bool:
+        return free.files < self._files_reserve and self._begun.files - free.files > self._files_reserve // _STEPS
 
-
-def used_bytes(place: Path) -> int | None:
-    """What a tree takes on its disk; None when that cannot be found out in time.
-
-    Trust: the agent made the tree, and may have shut folders of it. ``du`` follows no link and stays on the file
-    system; what it cannot enter it leaves out.
-    """
-    try:
-        done = run(["du", "--summarize", "--one-file-system", "--block-size=1", "--", place], timeout_s=_MEASURE_S)
-    except ContainaiError:
+    def _judge(self, free: Space, held: Held, had: Space) -> ContainaiError | None:
+        if held.bytes > self._most_bytes:
+            return _full(f"the session holds {held.bytes:,} bytes, {self._most_bytes:,} at most")
+        lost = self._highest.bytes - free.bytes
+        if held.hidden and lost > self._most_bytes:
+            return _full(f"the disk has lost {lost:,} bytes, and not all is known of the session's: {held.hidden}")
+        taken, made = held.bytes - had.bytes, held.files - had.files
+        if self._is_scarce(free) and (held.hidden or taken > RESERVE_BYTES // _STEPS):
+            return _full(f"the disk has {free.bytes:,} bytes left, and the session has taken {_said(taken, held)}")
+        if self._is_few(free) and (held.hidden or made > self._files_reserve // _STEPS):
+            return _full(f"the disk has room for {free.files:,} files, and the session has made {_said(made, held)}")
         return None
-    words = done.stdout.split()
-    return int(words[0]) if words and words[0].isdigit() else None
+
+    def _measure(self, urgent_s: float, *, with_files: bool) -> Held:
+        """What the session holds; not waited for longer than until ``urgent_s`` when the disk is nearly full.
+
+        Raises:
+            OSError: Nothing can be found out.
+        """
+        trees = [entry for entry in sorted(self._session.iterdir()) if entry.name != reserve.NAME]
+
+        def give_up() -> bool:
+            free = free_space(self._workspace)
+            return monotonic_s() > urgent_s and (self._had is None or self._is_scarce(free) or self._is_few(free))
+
+        tree = measure_trees(trees, timeout_s=_MEASURE_S, give_up=give_up)
+        files = measure_trees(trees, timeout_s=_MEASURE_S, give_up=give_up, files=True) if with_files else tree
+        beside = look(self._first, self._workspace)
+        hidden = tree.hidden or files.hidden or ("" if beside.whole else "its processes hold files that cannot be seen")
+        return Held(bytes=tree.count + beside.unlinked_bytes, files=files.count if with_files else 0, hidden=hidden)
+
+
+def _said(count: int, held: Held) -> str:
+    return f"{count:,} that are known; {held.hidden}" if held.hidden else f"{count:,}"
+
+
+def _most(one: Space, other: Space) -> Space:
+    return Space(bytes=max(one.bytes, other.bytes), files=max(one.files, other.files))
+
+
+def _full(why: str) -> WorkspaceError:
+    return WorkspaceError(
+        "the agent filled the disk",
+        code="workspace.disk",
+        details=why,
+        remedy=['[limits] workspace = "40g" in your configuration, where so much is needed'],
+    )
+
+
+def _blind(why: str) -> WorkspaceError:
+    return WorkspaceError("what the agent takes of the disk cannot be measured", code="workspace.unseen", details=why)
+
+
+def free_space(place: Path) -> Space:
+    """What an ordinary user can still write and make on the file system of ``place``."""
+    found = os.statvfs(place)
+    return Space(bytes=found.f_bavail * found.f_frsize, files=found.f_favail)
+
+
+def total_files(place: Path) -> int:
+    """How many files the file system can have; 0 where it does not count them."""
+    return os.statvfs(place).f_files

@@ -12,6 +12,7 @@ from containai.git_return.server import ReturnServer
 from containai.policy.model import ExecPolicy
 from containai.session.disk import DiskGuard
 from containai.session.engines import SUPERVISE_LIBRARY, native_file
+from containai.session.kernel_memory import KernelMemoryGuard
 from containai.session.opened import OpenSession
 from containai.supervise.loop import ExecSupervisor
 from containai.supervise.rules import RuleBook
@@ -50,9 +51,13 @@ class Guards:
         guards.supervisor.start()
         always.callback(guards._leave)
         container.welcome(guards._supervise_visitor)
-        disk = DiskGuard(session.directory.workspace, session.plan.policy.limits.workspace_bytes, guards._fail)
-        always.callback(disk.stop)
-        disk.start()
+        directory, limits = session.directory, session.plan.policy.limits
+        for watch in (
+            DiskGuard(directory.path, directory.workspace, container.pid, limits.workspace_bytes, guards._fail),
+            KernelMemoryGuard(container.pid, directory.workspace, limits.memory_bytes, guards._fail),
+        ):
+            always.callback(watch.stop)
+            watch.start()
         return guards
 
     def _make_supervisor(self, notify_fd: int) -> ExecSupervisor:
@@ -111,8 +116,17 @@ class Guards:
         else:
             always.callback(egress.stop)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a guard that has stopped leaves to do."""
+        supervisors = (self.supervisor, *(visitor for visitor, _ in self._visitors))
+        left = sum(supervisor.unmoved_bytes for supervisor in supervisors)
+        if not left:
+            return ()
+        return (f"{left} bytes of exec records are not in the log yet; containai recover moves them",)
+
     def _fail(self, error: ContainaiError) -> None:
-        self._failure = " ".join(filter(None, (error.summary, error.details)))
+        self._failure = self._failure or " ".join(filter(None, (error.summary, error.details)))
         self._container.kill()
 
     def check(self) -> str:

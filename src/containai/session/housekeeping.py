@@ -1,4 +1,4 @@
-"""The two short containers around the agent's: one clones the workspace, one brings the work out."""
+"""The short containers around the agent's: one prepares the workspace, one brings the work out."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import contextlib
 import os
 import socket
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.audit.writer import EventLog
-from containai.engine.protocol import Container, ContainerSpec, Engine, Stdio
+from containai.engine.protocol import Container, ContainerSpec, Engine, ExitResult, Stdio
 from containai.engine.verify import find_drift
 from containai.errors import ContainaiError, DriftError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
 from containai.git_return.server import ReturnServer
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
 from containai.session.disk import RESERVE_BYTES, DiskGuard
 from containai.session.engines import SUPERVISE_LIBRARY, native_file
 from containai.session.signals import EndingSignals, Interrupted
@@ -40,7 +40,7 @@ class Chore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class WatchedPlaces:
     """What a supervised container is watched with.
 
     Attributes:
@@ -89,7 +89,7 @@ def run_chore(
     timeout_s: float,
     signals: EndingSignals | None = None,
     patience: int = 0,
-    watch: Watch | None = None,
+    watch: WatchedPlaces | None = None,
 ) -> Chore:
     """Run one housekeeping container to its end.
 
@@ -113,23 +113,29 @@ def run_chore(
             undo.callback(overseer.stop)
             overseer.start()
         container.start()
-        deadline = monotonic_s() + timeout_s
-        result = container.wait(deadline, signals.wake_fd if signals else -1)
-        while result is None and signals is not None and (number := signals.take()) is not None:
-            if patience == 0:
-                raise Interrupted(number, spec.label)
-            patience -= 1
-            result = container.wait(deadline, signals.wake_fd)
+        result = await_chore(container, spec.label, timeout_s, signals, patience)
     if overseer is not None and overseer.failure is not None:
         raise overseer.failure
-    if result is None:
-        raise WorkspaceError(f"the {spec.label} step took longer than {timeout_s:g} s", code="workspace.timeout")
     return Chore(status=result.status, output=output.result(), errors=errors.result())
 
 
-def _create(
-    engine: Engine, spec: ContainerSpec, undo: contextlib.ExitStack
-) -> tuple[Container, _Collector, _Collector]:
+def await_chore(
+    container: Container, label: str, timeout_s: float, signals: EndingSignals | None, patience: int = 0
+) -> ExitResult:
+    """Wait for what runs in a container; arguments and exceptions as those of ``run_chore``."""
+    deadline = monotonic_s() + timeout_s
+    result = container.wait(deadline, signals.wake_fd if signals else -1)
+    while result is None and signals is not None and (number := signals.take()) is not None:
+        if patience == 0:
+            raise Interrupted(number, label)
+        patience -= 1
+        result = container.wait(deadline, signals.wake_fd)
+    if result is None:
+        raise WorkspaceError(f"the {label} step took longer than {timeout_s:g} s", code="workspace.timeout")
+    return result
+
+
+def _create(engine: Engine, spec: ContainerSpec, undo: contextlib.ExitStack) -> tuple[Container, Collector, Collector]:
     """The container, and what it will have written to standard output and to standard error.
 
     Both are sockets: unlike a pipe, one cannot be opened anew through ``/proc`` by another process of the container.
@@ -144,7 +150,7 @@ def _create(
             given.callback(there.close)
             ours.append(here)
             theirs.append(there.fileno())
-        output, errors = map(_Collector, ours)
+        output, errors = (Collector(end.detach()) for end in ours)
         container = create_verified(engine, spec, Stdio(stdin=stdin, stdout=theirs[0], stderr=theirs[1]))
     undo.callback(container.destroy)
     return container, output, errors
@@ -153,7 +159,7 @@ def _create(
 class _Overseer:
     """What watches a supervised housekeeping container; a guard that can no longer do its work ends it."""
 
-    def __init__(self, container: Container, spec: ContainerSpec, log: EventLog, watch: Watch) -> None:
+    def __init__(self, container: Container, spec: ContainerSpec, log: EventLog, watch: WatchedPlaces) -> None:
         self.failure: ContainaiError | None = None
         self._container = container
         self._supervisor = ExecSupervisor(
@@ -168,7 +174,14 @@ class _Overseer:
         )
         # A copy of every file, packed; and what the agent could still write in the moment when it was ended for that.
         most_bytes = 2 * spec.limits.workspace_bytes + 4 * RESERVE_BYTES
-        self._disk = DiskGuard(watch.workspace, most_bytes, self._fail, reserve_bytes=RESERVE_BYTES // 8)
+        self._disk = DiskGuard(
+            watch.folder,
+            watch.workspace,
+            container.pid,
+            most_bytes,
+            self._fail,
+            reserve_bytes=RESERVE_BYTES // 8,
+        )
 
     def start(self) -> None:
         self._supervisor.start()
@@ -183,20 +196,25 @@ class _Overseer:
         self._container.kill()
 
 
-class _Collector:
-    """Reads a stream to its end, keeping a bounded beginning."""
+class Collector:
+    """Reads a stream to its end, keeping a bounded beginning.
 
-    def __init__(self, end: socket.socket) -> None:
-        self._end = end
+    Args:
+        fd: A pipe or a socket, the reader's from now on.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._kept = b""
         self._thread = threading.Thread(target=self._read, daemon=True, name="chore-output")
         self._thread.start()
 
     def _read(self) -> None:
-        with self._end:
-            while chunk := self._end.recv(_CHUNK):
+        with os.fdopen(self._fd, "rb", buffering=0) as stream:
+            while chunk := stream.read(_CHUNK):
                 self._kept = (self._kept + chunk)[:_MAX_OUTPUT_BYTES]
 
     def result(self) -> bytes:
+        """What there was, once the pipe has ended."""
         self._thread.join(5.0)
         return self._kept

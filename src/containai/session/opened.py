@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from containai.audit.writer import EventLog, Kind
 from containai.errors import WorkspaceError
@@ -14,6 +14,7 @@ from containai.host.programs import find_programs
 from containai.plan.build import build_plan
 from containai.plan.model import MountKind, SessionPlan
 from containai.plan.request import RunRequest
+from containai.record import dataclass
 from containai.session.decide import Decided, Host
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
 from containai.workspace.branch import claim_current_branch, release_branch, reserve_branch

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from containai.plan.model import SessionPlan
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,16 @@ from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
+from containai.record import dataclass
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
+from containai.session.reserve import release_reserve
 from containai.session.returning import bring_home, settle
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
-from containai.supervise.spool import recover_spools
+from containai.supervise.spool import has_spools, recover_spools
 from containai.workspace.branch import claim_branch, release_branch
+
+_NOT_NEEDED = frozenset({"state"})
+"""A full disk: a session that exists has its directory, and its reserve; what then fails keeps the work where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,8 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
         if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
             directory.remove_workspace()
             directory.unlock()
+        if record.phase is Phase.ENDED and has_spools(directory.path) and directory.lock():
+            yield _recover_records(directory, record)
         if record.phase is Phase.ENDED or (on_purpose and wanted is None):
             continue
         if not directory.lock():
@@ -78,6 +85,20 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
             directory.unlock()
 
 
+def _recover_records(directory: SessionDir, record: SessionRecord) -> Recovered:
+    """Bring the records of a session that has ended, and could not write them all, into its log."""
+    try:
+        log = EventLog(directory.events_path, record.id)
+        with contextlib.closing(log):
+            recover_spools(directory.path, log)
+            log.append(Kind.SESSION, "recovered", phase=record.phase.value)
+    except (ContainaiError, OSError) as error:
+        return Recovered(session=record.id, branch=record.branch, problem=_told(error))
+    finally:
+        directory.unlock()
+    return Recovered(session=record.id, branch=record.branch, notes=("exec records moved into the log",))
+
+
 def _told(error: Exception) -> str:
     if isinstance(error, ContainaiError):
         return " ".join(filter(None, (error.summary, error.details)))
@@ -89,6 +110,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
         group.kill()
         group.destroy()
     remove_shared_memory(service_name(record.id))
+    release_reserve(directory.path)
     if record.engine == "docker":
         remove_docker_leftovers(record.id)
     source = Source(
@@ -109,7 +131,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
     trials = Trials(identity)
     docker = ask_docker(record.engine, "", (record.image,), apparmor=trials.apparmor_enabled)
     facts = look_at_host(trials, state_dir, with_proxy=False, docker=docker)
-    refuse_if_needed(facts, record.engine)
+    refuse_if_needed(facts, record.engine, apart=_NOT_NEEDED)
     plan = _housekeeping_plan(directory, record, source, identity)
     branch = session_branch(record)
     with contextlib.ExitStack() as held:
@@ -124,6 +146,7 @@ def _recover(directory: SessionDir, record: SessionRecord, state_dir: Path, conf
         )
         claim_branch(source, branch)
         engine = make_engine(record.engine, facts)
+        held.callback(engine.settle)
         brought = bring_home(engine, directory, plan, quarantine, log, config_dir=config_dir)
         log.append(Kind.SESSION, "session-end", status=record.exit_code)
         settle(directory, brought, record.exit_code)

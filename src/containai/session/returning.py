@@ -5,7 +5,7 @@ Whatever happens here, work is either in the host repository or still in the ses
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
@@ -15,9 +15,10 @@ from containai.git_return.apply import apply_return
 from containai.git_return.quarantine import Quarantine
 from containai.host.programs import find_programs
 from containai.plan.model import MountKind, SessionPlan
+from containai.record import dataclass
 from containai.render.containers import HOUSEKEEPING_PATH, render_housekeeping
 from containai.session.attesting import attest_returned
-from containai.session.housekeeping import Watch, run_chore
+from containai.session.housekeeping import WatchedPlaces, run_chore
 from containai.session.in_place import land_in_place
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase, SessionDir, session_branch
@@ -105,7 +106,7 @@ def _finish(
         author=plan.author,
     )
     spec = render_housekeeping(plan, "finish", command, supervised=True, needed=_needed(plan))
-    watch = Watch(folder=directory.path, workspace=directory.workspace)
+    watch = WatchedPlaces(folder=directory.path, workspace=directory.workspace)
     chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1, watch=watch)
     report = parse_finish_output(chore.output)
     if chore.status != 0 or report.failed or not report.result:

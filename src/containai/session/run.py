@@ -1,12 +1,13 @@
 """One session, from the request to the returned work. The stages in order; no decision of its own.
 
-request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) -> prepare
-        -> create -> verify -> guard -> attend -> return -> settle
+request -> decide (preflight, policy) -> open (branch, plan, log, quarantine) -> create -> prepare
+        -> verify -> guard -> attend -> return -> settle
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +16,22 @@ from typing import TYPE_CHECKING
 from containai.audit.writer import Kind
 from containai.engine.protocol import Container, Engine
 from containai.host.clock import monotonic_s, since_process_start_s
+from containai.host.descriptors import allow_many
 from containai.plan.request import RunRequest
 from containai.render.containers import render_agent
 from containai.session.attend import Attended, attend
-from containai.session.decide import Decided, Host, decide
+from containai.session.decide import Host, decide
 from containai.session.engines import make_engine
 from containai.session.guards import Guards
 from containai.session.housekeeping import verified
 from containai.session.opened import OpenSession, open_session
 from containai.session.outcome import Outcome
 from containai.session.report import Reporter
+from containai.session.reserve import release_reserve, take_reserve
 from containai.session.signals import EndingSignals
 from containai.session.state import Phase
 from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
-from containai.session.workspace import prepare_workspace
+from containai.session.workspace import check_out_apart, check_out_inside, checkout_command, fill_workspace
 from containai.workspace.notes import start_left_out_notes
 
 if TYPE_CHECKING:
@@ -52,21 +55,34 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
             started nothing is raised for its work: what cannot be returned is kept, and the outcome says so.
     """
     signals = EndingSignals()
+    allow_many()
     decided = decide(request, host)
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         session = open_session(request, decided, host, always, undo)
         engine = make_engine(decided.engine, decided.facts)
+        always.callback(engine.settle)
         streams = open_streams(
             session.plan.identity.agent_uid, quiet_stdout=say.wants_stdout, unattended=request.prompt is not None
         )
-        spec = render_agent(session.plan, passed)
+        inside = engine.prepares_inside
+        spec = render_agent(session.plan, passed, preparation=checkout_command(session.plan) if inside else ())
         # Made while the workspace is cloned; it waits, guarded and without an instruction of the agent's, for start.
         pending = engine.begin(spec, streams.stdio)
         undo.callback(pending.abandon)
         streams.given()
-        notes = (*decided.notes, *_prepare(engine, session, decided, signals))
-        signals.stop_if_raised()
-        container = verified(engine, spec, pending.complete())
+        left_out = start_left_out_notes(decided.source)  # git answers while the workspace is cloned
+        with contextlib.ExitStack() as asked:
+            asked.callback(left_out.collect, 0.0)
+            told = fill_workspace(session)
+            if not inside:
+                check_out_apart(engine, session, signals)
+            signals.stop_if_raised()
+            container = verified(engine, spec, pending.complete())
+            undo.callback(container.destroy)
+            if inside:
+                check_out_inside(container, session, signals)
+            asked.pop_all()
+        notes = (*decided.notes, *told, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
         ended, guards = _attend(
             engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
         )
@@ -77,18 +93,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         brought = bring_home(
             engine, session.directory, session.plan, session.quarantine, session.log, signals, config_dir=config_dir
         )
-        return _settle(session, ended, guards, brought)
-
-
-def _prepare(engine: Engine, session: OpenSession, decided: Decided, signals: EndingSignals) -> tuple[str, ...]:
-    """Clone the workspace; meanwhile git finds out what the copy leaves out."""
-    left_out = start_left_out_notes(decided.source)
-    left: tuple[str, ...] = ()
-    try:
-        told = prepare_workspace(engine, session, signals)
-    finally:
-        left = left_out.collect(monotonic_s() + _NOTES_GRACE_S)
-    return (*told, *left)
+        return _settle(engine, session, ended, guards, brought)
 
 
 def _attend(
@@ -106,6 +111,7 @@ def _attend(
     plan = session.plan
     with contextlib.ExitStack() as running:
         running.callback(container.destroy)
+        take_reserve(session.directory.path)
         guards = Guards.start(container, session, running)
         say.starting(plan, notes)
         session.log.append(Kind.SESSION, "started", pid=container.pid)
@@ -115,10 +121,15 @@ def _attend(
         running.callback(streams.drain)
         container.start()
         undo.pop_all()  # from here on work may exist: nothing is thrown away
+        gc.enable()
         guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
         session.directory.make_durable()  # while the agent already runs
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
+        container.await_end()
+        release_reserve(session.directory.path)  # for the log, which still gets lines
+    while signals.take() is not None:  # the end that was asked for again has come: it does not cost the work
+        pass
     failure = guards.check()
     ended = replace(ended, not_run=container.why_not_run())
     if failure:
@@ -129,11 +140,12 @@ def _attend(
     return ended, guards
 
 
-def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brought) -> Outcome:
+def _settle(engine: Engine, session: OpenSession, ended: Attended, guards: Guards, brought: Brought) -> Outcome:
     session.log.append(Kind.SESSION, "session-end", status=ended.status)
     from containai.session.returning import settle
 
     settle(session.directory, brought, ended.status)
+    left = engine.settle()
     return Outcome(
         plan=session.plan,
         exit_code=ended.status,
@@ -147,5 +159,5 @@ def _settle(session: OpenSession, ended: Attended, guards: Guards, brought: Brou
         not_run=ended.not_run,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
-        notes=brought.notes,
+        notes=(*brought.notes, *left, *guards.notes),
     )

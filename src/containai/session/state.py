@@ -6,6 +6,7 @@
         events.jsonl    the event log
         egress/         the proxy's files
         return.git/     the quarantine repository
+        reserve/        room on the disk for the session's end (``reserve.py``)
         workspace/      the agent's copy; the only directory that the container writes
 
 Nobody but the user who launched can enter any of it: what the agent leaves in the workspace, whatever its mode, is
@@ -22,13 +23,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from containai.errors import ContainaiError, NotFoundError, StateError
 from containai.host.process import run
+from containai.record import dataclass
 
 _REMOVE_TIMEOUT_S = 600.0
 _WALKABLE, _PRIVATE, _PROXY_WALKS = 0o711, 0o700, 0o710

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from containai.audit.writer import Kind
-from containai.engine.protocol import Engine
+from containai.engine.protocol import Container, Engine
 from containai.errors import WorkspaceError
+from containai.plan.model import SessionPlan
 from containai.render.containers import render_housekeeping
-from containai.session.housekeeping import run_chore
+from containai.session.housekeeping import Chore, Collector, await_chore, run_chore
 from containai.session.opened import OpenSession
 from containai.session.signals import EndingSignals
 from containai.workspace.scripts import commit_identity, prepare_command
@@ -17,15 +18,19 @@ from containai.workspace.seed import seed_workspace
 PREPARE_TIMEOUT_S = 900.0
 
 
-def prepare_workspace(engine: Engine, session: OpenSession, signals: EndingSignals) -> tuple[str, ...]:
-    """Bring the session's branch, and what else was asked for, into its workspace.
+def checkout_command(plan: SessionPlan) -> tuple[str, ...]:
+    """What checks the files out, inside."""
+    return prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent, author=plan.author)
+
+
+def fill_workspace(session: OpenSession) -> tuple[str, ...]:
+    """Bring the history of the session's branch, and what else was asked for, into its workspace: the host's part.
 
     Returns:
         Notes for the user.
 
     Raises:
-        WorkspaceError: It could not be cloned.
-        Interrupted: The user ended the launch.
+        WorkspaceError: It could not be.
     """
     plan = session.plan
     owner = (plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None
@@ -59,9 +64,35 @@ def prepare_workspace(engine: Engine, session: OpenSession, signals: EndingSigna
             email=email,
             owner=owner,
         )
-    command = prepare_command(source=plan.source, branch=plan.branch, agent=plan.agent, author=plan.author)
-    spec = render_housekeeping(plan, "prepare", command)
+    return notes
+
+
+def check_out_apart(engine: Engine, session: OpenSession, signals: EndingSignals) -> None:
+    """Check the files out in a container of its own.
+
+    Raises:
+        WorkspaceError: They could not be.
+        Interrupted: The user ended the launch.
+    """
+    spec = render_housekeeping(session.plan, "prepare", checkout_command(session.plan))
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
+    _ready(session, chore)
+
+
+def check_out_inside(container: Container, session: OpenSession, signals: EndingSignals) -> None:
+    """Check the files out in the agent's container, which has been verified and in which nothing has run.
+
+    Raises:
+        WorkspaceError: They could not be.
+        Interrupted: The user ended the launch.
+    """
+    printed = Collector(os.dup(container.preparation_fd))
+    container.prepare()
+    result = await_chore(container, "prepare", PREPARE_TIMEOUT_S, signals)
+    _ready(session, Chore(status=result.status, output=b"", errors=printed.result()))
+
+
+def _ready(session: OpenSession, chore: Chore) -> None:
     if chore.status != 0:
         raise WorkspaceError(
             "the workspace could not be cloned",
@@ -69,5 +100,4 @@ def prepare_workspace(engine: Engine, session: OpenSession, signals: EndingSigna
             details=chore.errors.decode(errors="replace").strip()[-2000:],
             remedy=["git fsck in the repository", "df -h: is there room for a copy?"],
         )
-    session.log.append(Kind.SESSION, "workspace-ready", head=plan.source.base_commit)
-    return notes
+    session.log.append(Kind.SESSION, "workspace-ready", head=session.plan.source.base_commit)

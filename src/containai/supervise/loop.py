@@ -6,7 +6,6 @@ loop's records from the spool into the chained log. Only the first one stands in
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -18,10 +17,30 @@ from typing import Any, Protocol
 from containai.audit.writer import EventLog
 from containai.errors import AuditError
 from containai.host.clock import since_process_start_s
-from containai.supervise.spool import NOTHING_DENIED, Denials, drain, read_records
+from containai.supervise.spool import NOTHING_DENIED, Denials, move_records, read_records
 
 # native/supervise/supervise.c: decide_fn
 _DECIDE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_LOOK_AT_INTERPRETERS = 1
+# A spool of so much is moved whole before the next exec goes on: in a flood the log is a fraction of a second behind,
+# at the end too, and the spool is no second log. A build is far from it: this is thousands of execs.
+SPOOL_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 18  # moved at once: other threads of the launcher get their turn between two
+_LAST_MOVE_S = 10.0  # of a disk that hangs; what is then left is for ``recover``
+
+
+class _Store(ctypes.Structure):
+    """native/supervise/supervise.h: struct store."""
+
+    _fields_ = (
+        ("most", ctypes.c_uint64),
+        ("begun", ctypes.c_uint64),
+        ("moved", ctypes.c_uint64),
+        ("fd", ctypes.c_int32),
+        ("bell", ctypes.c_int32),
+        ("room", ctypes.c_int32),
+        ("failed", ctypes.c_int32),
+    )
 
 
 class Decider(Protocol):
@@ -36,7 +55,7 @@ class ExecSupervisor:
 
     Order, for each exec: read what the target asks for; check that it still waits; write the record; only then let
     it continue. If the record cannot be written, or a rule not be asked, the exec is refused and ``on_failure`` is
-    called, which ends the session (A4).
+    called, which ends the session (A4). While the log is far behind, the execs wait for it.
     """
 
     def __init__(
@@ -66,11 +85,14 @@ class ExecSupervisor:
             raise AuditError("the supervisor's spool cannot be opened", details=f"{spool}: {error}") from error
         self._stop_read, self._stop_write = os.pipe()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+        self._room = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._store = _Store(most=SPOOL_BYTES, fd=self._spool, bell=self._bell, room=self._room)
         self._loop = threading.Thread(target=self._answer, name="exec-supervisor", daemon=True)
         self._writer = threading.Thread(target=self._write, name="exec-records", daemon=True)
         self._over = False
+        self._given_up = False
         self._problem = ""
-        self._at = 0
+        self.unmoved_bytes = 0
         self.first_exec_s: float | None = None
 
     def start(self) -> None:
@@ -79,7 +101,10 @@ class ExecSupervisor:
         self._loop.start()
 
     def stop(self) -> None:
-        """Stop answering; what still asks fails. Everything recorded is in the log afterwards. Idempotent."""
+        """Stop answering; what still asks fails. Idempotent.
+
+        Postconditions: Everything recorded is in the log, or ``unmoved_bytes`` are left in the spool, for ``recover``.
+        """
         if self._stop_write < 0:
             return
         os.close(self._stop_write)
@@ -88,21 +113,28 @@ class ExecSupervisor:
             self._loop.join()
             self._over = True
             os.eventfd_write(self._bell, 1)
-            self._writer.join()
-        for fd in (self._stop_read, self._bell, self._spool):
+            self._writer.join(_LAST_MOVE_S)
+            self._given_up = True
+        left = self._store.begun + os.fstat(self._spool).st_size - self._store.moved
+        if self._writer.is_alive():  # it still uses the descriptors
+            self.unmoved_bytes = left
+            return
+        for fd in (self._stop_read, self._bell, self._room, self._spool):
             os.close(fd)
-        # What could not be written stays for ``recover``.
-        with contextlib.suppress(FileNotFoundError):
-            if self._at == self._path.stat().st_size:
-                self._path.unlink()
+        self.unmoved_bytes = left
+        if not left:
+            self._path.unlink(missing_ok=True)
 
     def _answer(self) -> None:
         # The C function keeps no lock of Python's while it runs; to ask the rules it takes it for that moment.
         decide = _DECIDE(self._decide) if self._rules is not None else _DECIDE()
-        why = self._library.containai_supervise(self._notify_fd, self._stop_read, self._spool, self._bell, decide)
-        if why == errno.ECANCELED:
+        options = _LOOK_AT_INTERPRETERS if self._denials.files else 0
+        why = self._library.containai_supervise(
+            self._notify_fd, self._stop_read, ctypes.byref(self._store), decide, options
+        )
+        if why == errno.ENOTRECOVERABLE:
             self._on_failure(AuditError("the rules of [exec] cannot be asked", details=self._problem))
-        elif why:
+        elif why not in (0, errno.EPIPE, errno.ECANCELED):  # the writer has said why; the session is over
             self._on_failure(AuditError("the event log cannot be written", details=f"{self._path}: {os.strerror(why)}"))
 
     def _decide(self, record: int, size: int, program: int) -> int:
@@ -115,19 +147,30 @@ class ExecSupervisor:
             return -1
 
     def _write(self) -> None:
-        while True:
-            os.eventfd_read(self._bell)
-            over = self._over  # asked first: what was recorded before is then moved
-            try:
-                while True:
-                    begun = self._at
-                    self._at, records = drain(self._spool, begun, self._log, self._denials, self._container)
-                    if records and self.first_exec_s is None:
+        try:
+            while not self._given_up:
+                os.eventfd_read(self._bell)
+                over = self._over  # asked first: what was recorded before is then moved
+                while self._move() and not self._given_up:
+                    if self.first_exec_s is None:
                         self.first_exec_s = since_process_start_s()
-                    if self._at == begun:
-                        break
-            except AuditError as error:
-                self._on_failure(error)
-                return
-            if over:
-                return
+                if over:
+                    return
+        except AuditError as error:
+            self._on_failure(error)
+        except OSError as error:
+            self._on_failure(AuditError("the supervisor's spool cannot be read", details=f"{self._path}: {error}"))
+        finally:  # a loop that waits for room must not wait for ever
+            self._store.failed = 1
+            os.eventfd_write(self._room, 1)
+
+    def _move(self) -> bool:
+        """Move some of the spool into the log; False where there is nothing whole to move."""
+        begun = self._store.begun
+        data = os.pread(self._spool, _CHUNK_BYTES, self._store.moved - begun)
+        if self._store.begun != begun:  # the file was begun anew meanwhile: what was read may be of both
+            return True
+        used = move_records(data, self._log, self._denials, self._container)
+        self._store.moved += used
+        os.eventfd_write(self._room, 1)
+        return used > 0

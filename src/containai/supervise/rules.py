@@ -12,17 +12,16 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any
 
 from containai.policy.model import ExecRule
+from containai.record import dataclass
 
 DENY = 1 << 16  # native/supervise/supervise.c
 _LARGEST_HASHED = 256 * 1024 * 1024  # each exec of such a file waits for a fraction of a second
 _MAX_KNOWN = 4096
-# The only paths through /proc that mean the same from here, once the process is named.
-_OWN_FILE = re.compile(r"/proc/(?:thread-)?self/(exe|fd/[0-9]+)")
+_LOADER = re.compile(r"ld(-.+)?\.so(\.[0-9]+)*")
 
 _Identity = tuple[int, int, int, int, int]
 
@@ -50,24 +49,24 @@ class RuleBook:
         return 0
 
     def _matches(self, rule: _Rule, event: Mapping[str, Any], program: int) -> bool:
-        if rule.places and not rule.places & {event["path"], event["resolved"]}:
+        places, words = {event["path"], event["resolved"]}, list(event["argv"][1:])
+        if any(_LOADER.fullmatch(os.path.basename(place)) for place in places):
+            places.update(words)  # the loader's own argument is the program
+        names = {os.path.basename(place) for place in (*places, *event["argv"][:1])}
+        if event["resolved"] and ((rule.places and not rule.places & places) or (rule.name and rule.name not in names)):
             return False
-        if rule.name and rule.name not in {os.path.basename(event["path"]), os.path.basename(event["resolved"])}:
-            return False
-        words = event["argv"][1:]
+        if event["argv"]:  # git, called as git-push, does what `git push` does
+            words.extend(os.path.basename(event["argv"][0]).split("-", 1)[1:])
         seen = all(any(pattern.match(word) for word in words) for pattern in rule.patterns)
         if not seen and not event["truncated"]:
             return False
-        return not rule.sha256 or self._digest(event, program) in (rule.sha256, None)
+        return not rule.sha256 or self._digest(program) in (rule.sha256, None)
 
-    def _digest(self, event: Mapping[str, Any], program: int) -> str | None:
+    def _digest(self, program: int) -> str | None:
         """The digest of the program's file; None where it cannot be had."""
-        place = f"/proc/self/fd/{program}"
         if program < 0:
-            own = _OWN_FILE.fullmatch(event["path"])
-            if own is None:
-                return None
-            place = f"/proc/{event['pid']}/{own[1]}"
+            return None
+        place = f"/proc/self/fd/{program}"
         try:
             if not stat.S_ISREG(os.stat(place).st_mode):  # asked first: to open a pipe would wait
                 return ""
@@ -77,6 +76,9 @@ class RuleBook:
                     return ""
                 if found.st_size > _LARGEST_HASHED:
                     return None
+                if not os.fstatvfs(file.fileno()).f_flag & os.ST_RDONLY:
+                    # The agent may hold a shared mapping, through which a file changes and its times do not.
+                    return hashlib.file_digest(file, "sha256").hexdigest()
                 known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 if known not in self._digests:
                     if len(self._digests) >= _MAX_KNOWN:

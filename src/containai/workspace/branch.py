@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import UsageError, WorkspaceError
 from containai.host.clock import now_rfc3339
 from containai.plan.model import Source
+from containai.record import dataclass
 from containai.workspace.git import run_git
 from containai.workspace.refs import (
     Branch,

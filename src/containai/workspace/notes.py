@@ -10,11 +10,11 @@ Comparing a large working tree takes git a while, so it is started early and col
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.host.clock import monotonic_s
 from containai.plan.model import Source
+from containai.record import dataclass
 from containai.workspace.git import Argument, Child, await_exit, end_group, spawn_git
 
 _STATUS: list[Argument] = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import WorkspaceError
+from containai.record import dataclass
 from containai.workspace.git import run_git
 
 # git-for-each-ref(1): %00 ends a field, so that no name can be mistaken for another field.

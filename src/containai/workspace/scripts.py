@@ -7,11 +7,11 @@ without our package can run them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.plan.model import RETURN_URL, WORKSPACE, Source
 from containai.policy.model import Author
+from containai.record import dataclass
 
 _DATA = Path(__file__).parent.parent / "data"
 _PREFIX = "containai-finish "

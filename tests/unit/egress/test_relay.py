@@ -45,7 +45,7 @@ def served(
             except OSError:
                 pass
 
-    relay = Relay(listener.fileno(), connect, lambda *event: ended.append(event))
+    relay = Relay(listener.fileno(), connect, lambda *event: ended.append(event), threading.BoundedSemaphore(500))
     try:
         yield lambda: socket.create_connection(listener.getsockname(), timeout=10), ended, relay
     finally:
@@ -130,7 +130,7 @@ def test_a_refused_connection_is_closed_and_said() -> None:
 
     ended: list[tuple[int, int, str]] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay = Relay(listener.fileno(), refuse, lambda *event: ended.append(event))
+        relay = Relay(listener.fileno(), refuse, lambda *event: ended.append(event), threading.BoundedSemaphore(500))
         with socket.create_connection(listener.getsockname(), timeout=5) as agent:
             assert agent.recv(10) == b""
         relay.stop()
@@ -193,3 +193,40 @@ def test_a_reset_ends_both_sides() -> None:
             pass
         agent.close()
         wait_for(lambda: bool(ended))
+
+
+def test_relays_share_the_room_for_connections() -> None:
+    """Without that they held 3 each."""
+    together = threading.BoundedSemaphore(4)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        upstream = socket.create_server(("127.0.0.1", 0))
+        relays = [
+            Relay(one.fileno(), lambda: socket.create_connection(upstream.getsockname(), 10), lambda *_: None, together)
+            for one in (server, other)
+        ]
+        agents = [socket.create_connection(one.getsockname(), timeout=10) for one in (server, other) for _ in range(3)]
+        turned_away = 0
+        for agent in agents:
+            agent.settimeout(1)
+            try:
+                turned_away += agent.recv(1) == b""
+            except TimeoutError:
+                continue
+        assert turned_away == 2
+        for agent in agents:
+            agent.close()
+        upstream.close()  # with all that wait to be accepted
+        deadline = time.monotonic() + 30
+        while together._value < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert together._value == 4
+        for relay in relays:
+            relay.stop()
+
+
+@pytest.mark.parametrize(("soft", "most"), [(256, 1), (1024, 312), (8192, 600)])
+def test_the_room_follows_from_what_the_launcher_may_open(
+    monkeypatch: pytest.MonkeyPatch, soft: int, most: int
+) -> None:
+    monkeypatch.setattr(relay_module, "allowed", lambda: soft)
+    assert relay_module.connections_together() == most

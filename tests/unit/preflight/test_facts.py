@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from containai.host.process import Completed
+from containai.plan.model import Identity
 from containai.preflight import facts
 from containai.preflight.model import UNREADABLE, Platform
 
@@ -52,6 +53,14 @@ def test_a_container_that_failed_or_said_nothing_did_not_work(status: int, stdou
 
 def test_without_bubblewrap_there_is_no_probe() -> None:
     assert facts._judge(None) is None
+
+
+def test_bubblewrap_is_not_tried_out_for_another_engine() -> None:
+    me = Identity(agent_uid=os.getuid(), agent_gid=os.getgid(), proxy_uid=os.getuid(), proxy_gid=os.getgid())
+    said = facts.Trials(me, embedded=False).results()
+    assert (said["probe"], said["bwrap"]) == (None, None)
+    assert said["git"] is not None
+    assert said["git"].stdout.startswith(b"git version")
 
 
 @pytest.mark.parametrize(

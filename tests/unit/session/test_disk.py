@@ -1,43 +1,67 @@
-"""When a workspace is taken for too large."""
+"""When a session is taken for one that fills the disk."""
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from containai.errors import ContainaiError
+from containai.host.holdings import Holdings
+from containai.host.measure import Measured
 from containai.session import disk
-from containai.session.disk import RESERVE_BYTES, DiskGuard, used_bytes
+from containai.session.disk import RESERVE_BYTES, DiskGuard, Space
+from containai.session.reserve import take_reserve
 
 pytestmark = pytest.mark.user
 MIB = 1024 * 1024
+GIB = 1024 * MIB
+MANY = 10_000_000
 
 
 class Disk:
-    """A disk that loses space whenever it is looked at."""
+    """A disk that is looked at, and a session that is measured: each time the next of what is given, then the last."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: list[int], used: int | None) -> None:
-        self.free, self.measured, self.looks = free, 0, 0
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        free: list[int | Space],
+        used: list[int | Space],
+        *,
+        hidden: str = "",
+        unlinked: int = 0,
+        unseen: bool = False,
+    ) -> None:
+        self.free = [each if isinstance(each, Space) else Space(bytes=each, files=MANY) for each in free]
+        self.used = [each if isinstance(each, Space) else Space(bytes=each, files=10) for each in used]
+        self.hidden, self.unlinked, self.unseen = hidden, unlinked, unseen
+        self.measured = self.looks = 0
         self.often = threading.Event()
-        self.used = used
         monkeypatch.setattr(disk, "_INTERVAL_S", 0.005)
-        monkeypatch.setattr(disk, "free_bytes", self._free)
-        monkeypatch.setattr(disk, "used_bytes", self._used)
+        monkeypatch.setattr(disk, "_PAUSE_FACTOR", 0)
+        monkeypatch.setattr(disk, "free_space", self._free)
+        monkeypatch.setattr(disk, "total_files", lambda _: MANY)
+        monkeypatch.setattr(disk, "measure_trees", self._measure)
+        monkeypatch.setattr(
+            disk, "look", lambda *_: Holdings(unlinked_bytes=self.unlinked, locks=0, whole=not self.unseen)
+        )
 
-    def _free(self, _: Path) -> int:
+    def _free(self, _: Path) -> Space:
         self.looks += 1
-        if self.looks > 20:
+        if self.looks > 40:
             self.often.set()
         return self.free.pop(0) if len(self.free) > 1 else self.free[0]
 
-    def _used(self, _: Path) -> int | None:
-        self.measured += 1
-        return self.used
+    def _measure(self, _: object, *, files: bool = False, **__: object) -> Measured:
+        if not files:
+            self.measured += 1
+        found = self.used[min(self.measured, len(self.used)) - 1]
+        return Measured(count=found.files if files else found.bytes, hidden=self.hidden)
 
 
-def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB, reserve_bytes: int = RESERVE_BYTES) -> str:
+def watched(tmp_path: Path, looks: Disk, *, most: int = 800 * MIB, reserve_bytes: int = RESERVE_BYTES) -> str:
     """What the guard said; nothing if it was still content after the disk had been looked at often."""
     said: list[ContainaiError] = []
 
@@ -45,7 +69,7 @@ def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB, reserve_bytes
         said.append(error)
         looks.often.set()
 
-    guard = DiskGuard(tmp_path, most, fail, reserve_bytes=reserve_bytes)
+    guard = DiskGuard(tmp_path, tmp_path, os.getpid(), most, fail, reserve_bytes=reserve_bytes)
     guard.start()
     assert looks.often.wait(60)
     guard.stop()
@@ -53,51 +77,110 @@ def watched(tmp_path: Path, *, looks: Disk, most: int = 800 * MIB, reserve_bytes
     return said[0].details if said else ""
 
 
-GIB = 1024 * MIB
+def test_a_session_beyond_its_limit_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Disk(monkeypatch, [50 * GIB, 49 * GIB], [900 * MIB])
+    assert "943,718,400 bytes" in watched(tmp_path, looks)
 
 
-def test_a_workspace_beyond_its_limit_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Disk(monkeypatch, [50 * GIB, 49 * GIB], used=900 * MIB)
-    assert "943,718,400 bytes" in watched(tmp_path, looks=looks)
+def test_a_file_without_a_name_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Disk(monkeypatch, [50 * GIB, 49 * GIB], [10 * MIB], unlinked=900 * MIB)
+    assert "954,204,160 bytes" in watched(tmp_path, looks)
+
+
+def test_all_of_a_session_counts_but_what_is_kept_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log too: an agent can make it grow."""
+    monkeypatch.setattr(disk, "look", lambda *_: Holdings(unlinked_bytes=0, locks=0, whole=True))
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/made").write_bytes(b"x" * MIB)
+    (tmp_path / "events.jsonl").write_bytes(b"x" * 3 * MIB)
+    take_reserve(tmp_path)
+    guard = DiskGuard(tmp_path, tmp_path / "workspace", os.getpid(), GIB, lambda _: None)
+    held = guard._measure(1e12, with_files=True)
+    assert 4 * MIB <= held.bytes < 5 * MIB
+    assert (held.files, held.hidden) == (3, "")
 
 
 def test_what_others_write_is_measured_and_not_held_against_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Disk(monkeypatch, [50 * GIB, 40 * GIB], used=10 * MIB)
-    assert watched(tmp_path, looks=looks) == ""
+    looks = Disk(monkeypatch, [50 * GIB, 50 * GIB, 50 * GIB, 40 * GIB], [10 * MIB])
+    assert watched(tmp_path, looks) == ""
+    assert looks.measured == 2  # once at the beginning
+
+
+def test_little_is_not_even_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Disk(monkeypatch, [50 * GIB, 50 * GIB - 90 * MIB], [10 * MIB])
+    assert watched(tmp_path, looks) == ""
     assert looks.measured == 1
 
 
-def test_little_is_not_even_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Disk(monkeypatch, [50 * GIB, 50 * GIB - 90 * MIB], used=900 * MIB)
-    assert watched(tmp_path, looks=looks) == ""
-    assert looks.measured == 0
+def test_room_that_others_make_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[int | Space] = [10 * GIB, 10 * GIB, 10 * GIB, 20 * GIB, 19 * GIB]
+    looks = Disk(monkeypatch, free, [10 * MIB, 900 * MIB])
+    assert "943,718,400 bytes" in watched(tmp_path, looks)
 
 
-@pytest.mark.parametrize(("used", "ended"), [(100 * MIB, True), (None, True), (10 * MIB, False)])
-def test_the_last_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: int | None, ended: bool) -> None:
-    looks = Disk(monkeypatch, [600 * MIB, 500 * MIB], used=used)
-    assert ("left" in watched(tmp_path, looks=looks, most=20 * GIB)) is ended
+@pytest.mark.parametrize(("used", "ended"), [(100 * MIB, True), (10 * MIB, False)])
+def test_the_last_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: int, ended: bool) -> None:
+    looks = Disk(monkeypatch, [600 * MIB, 500 * MIB], [used])
+    assert ("left" in watched(tmp_path, looks, most=20 * GIB)) is ended
 
 
+@pytest.mark.parametrize(("left", "ended"), [(100 * MIB, False), (60 * MIB, True)])
 def test_who_commits_the_work_may_use_what_is_kept_free_for_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, ended: bool
 ) -> None:
-    looks = Disk(monkeypatch, [600 * MIB, 100 * MIB], used=400 * MIB)
-    assert watched(tmp_path, looks=looks, reserve_bytes=64 * MIB) == ""
-    looks = Disk(monkeypatch, [600 * MIB, 60 * MIB], used=400 * MIB)
-    assert "left" in watched(tmp_path, looks=looks, reserve_bytes=64 * MIB)
+    looks = Disk(monkeypatch, [600 * MIB, left], [400 * MIB])
+    assert ("left" in watched(tmp_path, looks, most=20 * GIB, reserve_bytes=64 * MIB)) is ended
+
+
+def test_a_large_clone_has_not_taken_the_last_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int | Space] = [10 * GIB, 10 * GIB, 10 * GIB]
+    assert watched(tmp_path, Disk(monkeypatch, [*begun, 400 * MIB], [9 * GIB]), most=20 * GIB) == ""
+    grown = Disk(monkeypatch, [*begun, 400 * MIB], [9 * GIB, 9 * GIB + 65 * MIB])
+    assert "has taken 68,157,440" in watched(tmp_path, grown, most=20 * GIB)
 
 
 def test_a_disk_that_was_nearly_full_before_is_nobodys_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Disk(monkeypatch, [400 * MIB, 390 * MIB], used=300 * MIB)
-    assert watched(tmp_path, looks=looks, most=20 * GIB) == ""
+    looks = Disk(monkeypatch, [400 * MIB, 390 * MIB], [300 * MIB])
+    assert watched(tmp_path, looks, most=20 * GIB) == ""
 
 
-def test_a_tree_is_measured_as_the_disk_sees_it(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x" * 3 * MIB)
-    with open(tmp_path / "hole", "wb") as file:
-        file.truncate(1 << 40)
-    (tmp_path / "link").symlink_to("/usr")
-    used = used_bytes(tmp_path)
-    assert used is not None
-    assert 3 * MIB <= used < 4 * MIB
+@pytest.mark.parametrize("how", [{"hidden": "shut"}, {"unseen": True}])
+def test_what_cannot_be_seen_is_held_against_it_once_so_much_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool]
+) -> None:
+    begun: list[int | Space] = [50 * GIB, 50 * GIB, 50 * GIB]
+    assert watched(tmp_path, Disk(monkeypatch, [*begun, 50 * GIB - 200 * MIB], [MIB], **how)) == ""  # type: ignore[arg-type]
+    assert "has lost" in watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB], **how))  # type: ignore[arg-type]
+    scarce = Disk(monkeypatch, [600 * MIB, 500 * MIB], [MIB], **how)  # type: ignore[arg-type]
+    assert "bytes left" in watched(tmp_path, scarce, most=20 * GIB)
+
+
+@pytest.mark.parametrize(("made", "ended"), [(5_000, True), (100, False)])
+def test_the_last_files_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: int, ended: bool) -> None:
+    def free(files: int) -> Space:
+        return Space(bytes=50 * GIB, files=files)
+
+    looks = Disk(monkeypatch, [free(20_000), free(20_000), free(20_000), free(9_000)], [Space(bytes=MIB, files=30_000)])
+    looks.used.append(Space(bytes=MIB, files=30_000 + made))
+    assert ("room for 9,000 files" in watched(tmp_path, looks)) is ended
+
+
+def test_a_measurement_that_keeps_failing_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(monkeypatch, [50 * GIB], [MIB])
+    said: list[ContainaiError] = []
+    ended = threading.Event()
+
+    def fail(error: ContainaiError) -> None:
+        said.append(error)
+        ended.set()
+
+    def no_descriptor(*_: object, **__: object) -> Measured:
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(disk, "measure_trees", no_descriptor)
+    guard = DiskGuard(tmp_path, tmp_path, os.getpid(), GIB, fail)
+    guard.start()
+    assert ended.wait(60)
+    guard.stop()
+    assert [error.code for error in said] == ["workspace.unseen"]
+    assert "Too many open files" in said[0].details

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
 from pathlib import Path
 
@@ -11,17 +13,26 @@ from hypothesis import strategies as st
 
 from containai.audit.chain import find_break
 from containai.audit.writer import EventLog, Kind, read_events
-from containai.supervise.spool import Denials, drain, read_records, recover_spools
+from containai.supervise.spool import Denials, move_records, read_records, recover_spools
 
 pytestmark = pytest.mark.user
 
 
 def record(
-    number: int, path: str = "/bin/true", cwd: str = "/w", resolved: str = "", *words: str, flags: int = 0
+    number: int,
+    path: str = "/bin/true",
+    cwd: str = "/w",
+    resolved: str = "",
+    *words: str,
+    flags: int = 0,
+    thread: int = 0,
+    interpreters: tuple[str, ...] = (),
 ) -> bytes:
-    texts = [path.encode(), cwd.encode(), resolved.encode(), b"".join(word.encode() + b"\0" for word in words)]
-    size = 32 + sum(map(len, texts))
-    head = struct.pack("=IIQii4H", size, flags, 1_700_000_000_000_000_000 + number * 1000, number, 1, *map(len, texts))
+    lists = (b"".join(os.fsencode(word) + b"\0" for word in words) for words in (interpreters, words))
+    texts = [path.encode(), cwd.encode(), resolved.encode(), *lists]
+    size = 40 + sum(map(len, texts))
+    moment = 1_700_000_000_000_000_000 + number * 1000
+    head = struct.pack("=IIQiii6H", size, flags, moment, number, thread, 1, *map(len, texts), 0x5845)
     return head + b"".join(texts)
 
 
@@ -62,11 +73,44 @@ def test_a_record_says_who_fails_the_exec(flags: int, resolved: str, enforced: b
     } == wanted
 
 
+def test_a_script_is_denied_with_its_interpreter_and_a_thread_is_named() -> None:
+    denials = Denials(files=frozenset({"/bin/denied"}))
+    script = record(1, "/tmp/s", "/", "/tmp/s", flags=6, thread=9, interpreters=("/tmp/t", "/bin/denied"))
+    ((event,), _) = read_records(script, denials)
+    assert (event["pid"], event["thread"], event["interpreters"]) == (1, 9, ["/tmp/t", "/bin/denied"])
+    assert (event["verdict"], event["denied_by"], event["guard"]) == ("deny", "kernel", "landlock")
+
+
+@pytest.mark.parametrize(("flag", "what"), [(32, ["path"]), (64, ["argv"]), (96, ["path", "argv"])])
+def test_what_could_not_be_read_is_said_and_never_called_absent(flag: int, what: list[str]) -> None:
+    ((event,), _) = read_records(record(1, flags=flag | 4))
+    assert event["unreadable"] == what
+    assert (event["verdict"], event["denied_by"], event["guard"]) == ("deny", "supervisor", "unreadable")
+    assert "absent" not in event
+
+
+@pytest.mark.parametrize("letter", ["\udcff", "\x01", "\u20ac", "\U0001f600", "a"])
+def test_no_text_takes_more_of_the_log_than_its_bound(tmp_path: Path, letter: str) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    words = [letter * (1000 // len(os.fsencode(letter)))] * 4
+    move_records(record(1, "/p", "/w", "/r", *words) + record(2, "/p", "/w", "/r", "short", letter), log)
+    lines = log.path.read_bytes().splitlines()
+    assert len(lines[0]) < 4096 + 500
+    whole, short = (json.loads(line) for line in lines)
+    assert whole["truncated"] is (letter != "a")
+    asked = [os.fsencode(word).decode("utf-8", "backslashreplace") for word in words]
+    assert len(whole["argv"]) == 4
+    assert all(all_.startswith(kept) for all_, kept in zip(asked, whole["argv"], strict=True))
+    taken = sum(len(json.dumps(kept)) - 2 for kept in whole["argv"])
+    assert taken > 4096 - 12 or not whole["truncated"], "no more is cut than has to be"
+    assert (len(short["argv"]), short["truncated"]) == (2, False)
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
     records, used = read_records(data)
     assert 0 <= used <= len(data)
-    assert used >= 32 * len(records)
+    assert used >= 40 * len(records)
 
 
 @given(st.integers(0, 300))
@@ -89,6 +133,17 @@ def test_a_spool_that_cannot_be_read_is_kept_and_named(tmp_path: Path) -> None:
     assert (tmp_path / "execs.damaged").exists()
 
 
+def test_a_spool_of_another_form_is_kept_and_not_read(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    texts = b"/bin/true/w/bin/truetrue\0"
+    old = struct.pack("=IIQii4H", 32 + len(texts), 6, 1, 7, 1, 9, 2, 9, 5) + texts
+    (tmp_path / "execs.spool").write_bytes(old * 3)
+    recover_spools(tmp_path, log)
+    log.close()
+    assert [event["event"] for event in read_events(log.path)] == ["spool-damaged"]
+    assert (tmp_path / "execs.damaged").read_bytes() == old * 3
+
+
 def test_what_recover_finds_is_judged_as_the_session_was_configured(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl", "0" * 12)
     log.append(Kind.SESSION, "session-config", denied=["/usr/bin/uname"])
@@ -102,9 +157,7 @@ def test_a_drained_record_is_in_the_log_once_and_recover_brings_the_rest(tmp_pat
     log = EventLog(tmp_path / "events.jsonl", "0" * 12)
     spool = tmp_path / "execs.spool"
     spool.write_bytes(record(1) + record(2))
-    with spool.open("rb") as file:
-        at, moved = drain(file.fileno(), 0, log)
-    assert len(moved) == 2
+    at = move_records(spool.read_bytes(), log)
     with spool.open("ab") as file:
         file.write(record(3) + record(4)[:20])  # the launcher is killed here, in the middle of a record
     (tmp_path / "execs-1.spool").write_bytes(record(5))

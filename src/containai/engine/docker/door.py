@@ -8,12 +8,10 @@ finds nobody here cannot enter: runc ends with an error. Source: OCI runtime-spe
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +21,6 @@ from containai.host.clock import monotonic_s
 
 _MAX_STATE_BYTES = 64 * 1024
 _STATE_TIMEOUT_S = 5.0
-# Source: linux/seccomp.h, seccomp_unotify(2)
-_RECV, _SEND, _CONTINUE = 0xC0502100, 0xC0182101, 1
-_NOTIFICATION_BYTES = 80
 
 
 class Door:
@@ -112,45 +107,3 @@ def _metadata(message: bytes) -> str:
         return str(json.loads(message)["metadata"])
     except (KeyError, TypeError, ValueError):
         return ""
-
-
-def let_continue(listener: int) -> None:
-    """Answer one notification: the exec goes on."""
-    notification = bytearray(_NOTIFICATION_BYTES)
-    try:
-        fcntl.ioctl(listener, _RECV, notification, True)
-        (number,) = struct.unpack_from("<Q", notification)
-        fcntl.ioctl(listener, _SEND, struct.pack("<QqiI", number, 0, 0, _CONTINUE))
-    except (FileNotFoundError, InterruptedError):
-        pass  # a signal took the exec back; where it is tried again, it asks again
-
-
-class Usher:
-    """Lets every exec of a container go on: of one that runs our own git, where nothing is recorded."""
-
-    def __init__(self, listener: int) -> None:
-        self._listener = listener
-        self._stop_read, self._stop_write = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="docker-usher", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop. Idempotent."""
-        if self._stop_write >= 0:
-            os.close(self._stop_write)
-            self._stop_write = -1
-            self._thread.join()
-            os.close(self._stop_read)
-            os.close(self._listener)
-
-    def _run(self) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._stop_read, select.POLLIN)
-        while True:
-            events = dict(poll.poll())
-            gone = events.get(self._listener, 0) & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
-            if gone or self._stop_read in events:
-                return
-            with contextlib.suppress(OSError):
-                let_continue(self._listener)

@@ -20,22 +20,24 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from containai.engine.docker.container import DockerContainer
-from containai.engine.docker.door import Door, Usher, let_continue
+from containai.engine.docker.container import DockerContainer, Removals
+from containai.engine.docker.door import Door
 from containai.engine.docker.podman import MARKER, to_podman
 from containai.engine.docker.staging import Staging
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
 from containai.engine.spec_format import Made, encode_spec
 from containai.engine.tether import tether_prefix
+from containai.engine.usher import Usher, let_continue
 from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
 from containai.plan.model import Mount, MountKind
+from containai.record import dataclass
 from containai.render.docker import (
     CONTROL_INSIDE,
     IMAGE_TREES,
@@ -69,10 +71,12 @@ class DockerEngine:
     """See ``engine.protocol.Engine``."""
 
     name = "docker"
+    prepares_inside = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
         self._daemon = daemon or Daemon()
+        self._removals = Removals(self._daemon)
         self.expectation = Expectation(
             apparmor_profile=tools.apparmor_profile,
             engine_files=(str(SHIM_INSIDE), str(CONTROL_INSIDE), *((MARKER,) if tools.podman else ())),
@@ -93,6 +97,10 @@ class DockerEngine:
         """Begin to make a container; ``complete`` or ``abandon`` must follow."""
         given = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
         return PendingDocker(self, spec, stdio, tuple(os.dup(fd) for fd in given))
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait for the daemon to have removed what was destroyed."""
+        return self._removals.settle()
 
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
@@ -135,8 +143,8 @@ class DockerEngine:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
                 raise EngineError("the container could not be created", code="engine.create", details=details)
             container = DockerContainer(
-                spec, stdio, control, report, daemon=self._daemon, identity=identity, asked=asked,
-                door=door, usher=usher, staging=staging, podman=self._tools.podman,
+                spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
+                asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
             )  # fmt: skip
             undo.callback(container.close_descriptors)
             staging.forget()  # 5
@@ -217,6 +225,8 @@ class DockerEngine:
             supervised=spec.supervised,
             terminal=terminal,
             made=_made(spec),
+            preparation=spec.preparation,
+            preparation_environment=spec.preparation_environment,
         )
 
 

@@ -15,7 +15,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.bounds import bound_container, shared_rlimits
@@ -28,6 +27,7 @@ from containai.engine.spec_format import encode_spec
 from containai.engine.tether import tether_prefix
 from containai.errors import EngineError
 from containai.host import cgroups, process
+from containai.record import dataclass
 from containai.render.bwrap import render_bwrap
 from containai.render.landlock import render_landlock
 
@@ -51,6 +51,7 @@ class EmbeddedEngine:
     """See ``engine.protocol.Engine``."""
 
     name = "embedded"
+    prepares_inside = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -119,6 +120,10 @@ class EmbeddedEngine:
                 pass_fds=(*files, control.fileno(), *streams),
             )
 
+    def settle(self) -> tuple[str, ...]:
+        """Nothing is left once a container is destroyed."""
+        return ()
+
     def tether(self, *, uid: int, gid: int) -> tuple[str, ...]:
         """The argument prefix that ties a host process to this launcher."""
         return tether_prefix(self._tools.shim, (), uid=uid, gid=gid)
@@ -148,6 +153,8 @@ class EmbeddedEngine:
             apparmor_profile=self._tools.apparmor_profile,
             supervised=spec.supervised,
             terminal=terminal,
+            preparation=spec.preparation,
+            preparation_environment=spec.preparation_environment,
         )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import EngineError
 from containai.plan.model import Mount, MountKind, StagedFile
+from containai.record import dataclass
 
 _OTHERS_SEARCH = 0o001
 _BOUND = (MountKind.READ_ONLY, MountKind.WRITABLE)

@@ -4,11 +4,12 @@ find_delegation()            where, or why nowhere and what mends it
 create(delegation, ...)      a group with limits; the container's first process joins it by itself
 effective_limits(pid)        what the kernel says that a process is limited to
 find_leftovers(sessions)     groups of sessions that are dead
+uncounted_sockets_bytes()    what may wait in sockets where that is no memory of a group's
 """
 
 from containai.host.cgroups.delegation import find_delegation
 from containai.host.cgroups.group import Cgroup, create, find_leftovers
-from containai.host.cgroups.limits import effective_limits
+from containai.host.cgroups.limits import effective_limits, sockets_usage_file, uncounted_sockets_bytes
 from containai.host.cgroups.model import UNLIMITED, Delegation, EffectiveLimits, Kind, NoDelegation
 
 __all__ = [
@@ -22,4 +23,6 @@ __all__ = [
     "effective_limits",
     "find_delegation",
     "find_leftovers",
+    "sockets_usage_file",
+    "uncounted_sockets_bytes",
 ]

@@ -15,7 +15,6 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import EngineError
@@ -33,6 +32,7 @@ from containai.host.cgroups.model import (
     NoDelegation,
 )
 from containai.policy.model import GIB, Limits
+from containai.record import dataclass
 
 _PROBE = "probe-"
 _PROBE_LIMITS = Limits(cpus=0.5, memory_bytes=GIB, pids_max=64)

@@ -9,7 +9,6 @@ import re
 import signal
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import EngineError
@@ -24,6 +23,7 @@ from containai.host.cgroups.model import (
 )
 from containai.host.clock import monotonic_s
 from containai.policy.model import Limits
+from containai.record import dataclass
 
 END_TIMEOUT_S = 10.0
 _POLL_S = 0.002

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from containai.record import dataclass
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 

@@ -15,6 +15,8 @@ _V1_UNLIMITED_BYTES = 1 << 62  # v1 says "no limit" with the largest number of w
 
 V2_SWAP = "memory.swap.max"
 V1_SWAP = "memory.memsw.limit_in_bytes"
+V1_SOCKETS, V1_SOCKETS_USED = "memory.kmem.tcp.limit_in_bytes", "memory.kmem.tcp.usage_in_bytes"
+_LEAST_SOCKETS_BYTES, _MOST_SOCKETS_BYTES = 64 * 1024 * 1024, 512 * 1024 * 1024
 
 
 def write_v2(group: Path, limits: Limits) -> None:
@@ -40,6 +42,8 @@ def write_v1(groups: Mapping[str, Path], limits: Limits) -> None:
     _write(groups["memory"] / "memory.limit_in_bytes", limits.memory_bytes)
     if (groups["memory"] / V1_SWAP).exists() or has_swap():
         _write(groups["memory"] / V1_SWAP, limits.memory_bytes)  # memory and swap together
+    if (groups["memory"] / V1_SOCKETS).exists():  # with a limit the kernel counts; it holds little back
+        _write(groups["memory"] / V1_SOCKETS, uncounted_sockets_bytes(limits.memory_bytes))
     cpu = groups["cpu"]
     _write(cpu / "cpu.cfs_period_us", CPU_PERIOD_US)
     try:
@@ -73,6 +77,22 @@ def limits_of(layout: Layout) -> EffectiveLimits:
         swap_bytes=_v1_swap(v1["memory"]) if "memory" in v1 else _v2_swap(v2),
         cpus=_v1_cpus(v1["cpu"]) if "cpu" in v1 else _v2_cpus(v2),
     )
+
+
+def uncounted_sockets_bytes(memory_bytes: int) -> int:
+    """What may wait in sockets beside so much memory, where it does not count as memory."""
+    return min(_MOST_SOCKETS_BYTES, max(_LEAST_SOCKETS_BYTES, memory_bytes // 2))
+
+
+def sockets_usage_file(pid: int) -> Path | None:
+    """Where v1 says what waits in the TCP and UDP sockets of a process's group; v2 counts it as memory.
+
+    Raises:
+        OSError: The process is gone.
+    """
+    found = read_layout(pid).of("memory")
+    file = found[1] / V1_SOCKETS_USED if found else None
+    return file if file is not None and file.exists() else None
 
 
 def has_swap() -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from containai.policy.model import Limits
+from containai.record import dataclass
 
 CONTROLLERS = ("pids", "memory", "cpu")
 GROUP_PREFIX = "containai-"
