@@ -95,6 +95,7 @@ def _look(engine: DockerEngine, spec: ContainerSpec) -> Found:
     with contextlib.ExitStack() as held:
         null = os.open(os.devnull, os.O_RDWR)
         held.callback(os.close, null)
+        held.callback(engine.settle)
         read, write = os.pipe()
         os.fchown(write, spec.identity.agent_uid, -1)
         try:
