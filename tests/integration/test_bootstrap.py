@@ -46,7 +46,7 @@ class Bench:
 @pytest.fixture
 def bench(ordinary: OrdinaryUser) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(dir=ordinary.home, prefix="bootstrap-") as place:
-        Path(place).chmod(0o777)  # noqa: S103  # the user's, whoever makes it
+        Path(place).chmod(0o777)  # the user's, whoever makes it
         yield Bench(ordinary, Path(place))
 
 

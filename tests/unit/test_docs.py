@@ -56,7 +56,7 @@ def test_a_change_of_the_source_makes_a_page_stale(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_error_has_a_stable_code() -> None:
-    for error in generate_docs.raised_errors():
+    for error in generate_docs.raised_errors(ROOT / "src"):
         if not error.code.startswith("<"):
             assert re.fullmatch(r"[a-z]+(\.[a-z0-9<>_-]+)*", error.code), error
     kinds = [kind for kind in vars(__import__("containai.errors").errors).values() if isinstance(kind, type)]
@@ -64,8 +64,21 @@ def test_every_error_has_a_stable_code() -> None:
     assert len(codes) == len(set(codes)) > 8
 
 
+def test_a_placeholder_of_an_error_is_words_not_source() -> None:
+    found = 0
+    for error in generate_docs.raised_errors(ROOT / "src"):
+        for text in (error.summary, error.remedy):
+            placeholders = re.findall(r"<[^<>]*>", text)
+            found += len(placeholders)
+            assert [each for each in placeholders if not re.fullmatch(r"<[a-z][a-z` ]*>", each)] == [], error
+            assert "<" not in re.sub(r"<[^<>]*>", "", text), error
+    assert found > 100
+
+
 def test_the_example_configuration_allows_what_pip_asks() -> None:
-    (example,) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    (example,) = re.findall(
+        r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     domains = tomllib.loads(example)["network"]["domains"]
     assert all(allows(domains, host) for host in ("pypi.org", "files.pythonhosted.org"))
 
