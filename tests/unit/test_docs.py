@@ -12,6 +12,7 @@ from containai.errors import ContainaiError
 from containai.policy.domains import allows
 from containai.policy.model import DEFAULT_DOMAINS
 from scripts import generate_docs
+from scripts.raised_errors import raised_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -56,7 +57,7 @@ def test_a_change_of_the_source_makes_a_page_stale(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_error_has_a_stable_code() -> None:
-    for error in generate_docs.raised_errors(ROOT / "src"):
+    for error in raised_errors(ROOT / "src"):
         if not error.code.startswith("<"):
             assert re.fullmatch(r"[a-z]+(\.[a-z0-9<>_-]+)*", error.code), error
     kinds = [kind for kind in vars(__import__("containai.errors").errors).values() if isinstance(kind, type)]
@@ -66,7 +67,7 @@ def test_every_error_has_a_stable_code() -> None:
 
 def test_a_placeholder_of_an_error_is_words_not_source() -> None:
     found = 0
-    for error in generate_docs.raised_errors(ROOT / "src"):
+    for error in raised_errors(ROOT / "src"):
         for text in (error.summary, error.remedy):
             placeholders = re.findall(r"<[^<>]*>", text)
             found += len(placeholders)
