@@ -49,6 +49,7 @@ def test_only_run_says_125(product: Product) -> None:
 def test_timeout_ends_an_agent_that_ignores_it(product: Product) -> None:
     ran = product.run('trap "" TERM INT; echo x > f; while :; do sleep 0.1; done', "--timeout", "1")
     assert ran.status == 124
+    assert "the time limit (1 s) ended it" in ran.stderr
     assert product.git("show", "shell/session-1:f") == "x"
 
 
