@@ -70,6 +70,27 @@ def test_options_that_make_no_sense(product: Product, words: list[str]) -> None:
     assert product.branches() == ["main"]
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["run", "true"], "containai run -- true"),
+        (["run", "make", "-j4", "a b"], "containai run -- make -j4 'a b'"),
+        (["run", ".", "make", "test"], "containai run -- make test"),
+        (["run", "--nosuch"], "containai run --help"),
+        (["run", "--mem", "1g", "--", "true"], "containai run --help"),  # no option is guessed from its beginning
+        (["run", "--agent", "claude", "fix", "it"], "containai run --help"),
+        (["demo", "--kep"], "containai demo --help"),
+        (["provenance", "verify", "HEAD", "--kye"], "containai provenance verify --help"),
+        (["merge", "--acknowledge", "ci", "x"], "put SESSION first: containai merge SESSION --acknowledge ID [ID ...]"),
+    ],
+)
+def test_words_that_make_no_sense_are_answered_with_what_does(product: Product, words: list[str], remedy: str) -> None:
+    ran = product.command(*words)
+    assert (ran.status, ran.stdout) == (2, "")
+    assert f"    {remedy}" in ran.stderr.splitlines(), ran.stderr
+    assert not list(product.sessions.glob("*"))
+
+
 def test_an_engine_that_was_named_is_never_replaced(product: Product) -> None:
     """Not one that this version has not, nor one whose daemon is elsewhere."""
     config = product.home / ".config/containai/config.toml"
