@@ -92,7 +92,7 @@ def open_session(
 
 
 def _with_denials(plan: SessionPlan) -> tuple[SessionPlan, tuple[str, ...]]:
-    """Find the programs that the policy denies, in the container's trees of the host; and name those that are not there."""
+    """Find the programs that the policy denies in the trees that the container has; and name those that are nowhere."""
     trees = [str(mount.target) for mount in plan.mounts if mount.kind is MountKind.READ_ONLY]
     search_path = dict(plan.environment).get("PATH", "")
     found = find_programs(plan.policy.denied_programs, search_path, trees)
