@@ -35,7 +35,11 @@ def _kinds(text: str | None) -> frozenset[str]:
     known = frozenset(kind.value for kind in Kind)
     wanted = frozenset(text.split(",")) if text else known
     if wanted - known:
-        raise UsageError(f"--kind: unknown kind {min(wanted - known)!r}", details=f"known: {', '.join(sorted(known))}")
+        raise UsageError(
+            f"--kind: unknown kind {min(wanted - known)!r}",
+            details=f"known: {', '.join(sorted(known))}",
+            remedy=["containai log --kind exec,network"],
+        )
     return wanted
 
 

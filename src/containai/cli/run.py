@@ -62,7 +62,9 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         UsageError: One makes no sense, or two contradict each other.
     """
     if command == ():
-        raise UsageError("a command is expected behind --")
+        raise UsageError("a command is expected behind --", remedy=["containai run -- COMMAND [ARG ...]"])
+    if command is not None and not command[0]:
+        raise UsageError("the command behind -- has no name", remedy=["containai run -- COMMAND [ARG ...]"])
     if command is None and args.agent is None:
         refuse_lost_command(args, [])
         raise UsageError(
@@ -76,9 +78,11 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         if args.use_current_branch and given:
             raise UsageError(f"--use-current-branch and {option} contradict each other")
     if args.timeout is not None and not args.timeout > 0:
-        raise UsageError("--timeout: a number of seconds above 0 is expected")
+        raise UsageError("--timeout: a number of seconds above 0 is expected", remedy=["--timeout 600"])
     if args.name is not None and not _NAME.fullmatch(args.name):
-        raise UsageError("--name: letters, digits, '.', '_' and '-' are expected, at most 63")
+        raise UsageError(
+            "--name: letters, digits, '.', '_' and '-' are expected, at most 63", remedy=["--name my-session"]
+        )
     address = parse_address(args.source) if looks_remote(args.source) else None
     if address is not None and (args.with_changes or args.include or args.submodules or args.lfs):
         raise UsageError("--with-changes, --include, --submodules and --lfs are for a repository on this machine")
@@ -159,7 +163,12 @@ def _variable(name: str) -> str:
             remedy=["export the variable first, then: --env NAME"],
         )
     if not _VARIABLE.fullmatch(name) or _RESERVED.fullmatch(name):
-        raise UsageError(f"--env {name}: this variable cannot be passed", code="usage.env")
+        raise UsageError(
+            f"--env {name}: this variable cannot be passed",
+            code="usage.env",
+            details="the session sets it itself, or it decides how programs are loaded, or it is no name of a variable",
+            remedy=["set it inside: containai run -- env NAME=VALUE COMMAND [ARG ...]"],
+        )
     return name
 
 
@@ -190,14 +199,16 @@ class _Voice:
 
 def _tell(outcome: Outcome, console: Console) -> None:
     if outcome.not_run:
-        denied = ", ".join(outcome.plan.denied_files)
+        denied, program = ", ".join(outcome.plan.denied_files), printable(outcome.plan.command[0])
         console.error(
             CannotRunError(
-                f"{printable(outcome.plan.command[0])} cannot be run",
+                f"{program} cannot be run",
                 exit_status=outcome.exit_code,
                 details=outcome.not_run,
                 remedy=[f"[exec] deny denies {printable(denied)}"]
                 if denied and "EACCES" in outcome.not_run
+                else [f"chmod +x {program}, and commit that: the session has what is committed"]
+                if "EACCES" in outcome.not_run and "/" in program and not program.startswith("/")
                 else ["the container has the host's /usr and the repository; is the program there?"],
             )
         )
