@@ -143,6 +143,7 @@ def _named(rule: str, message: str) -> str:
     return f"{rule} {path[1]}" if path else rule
 
 
+@pytest.mark.timeout(600)  # the first test of its boot: the image is made for it
 def test_compose_lint_finds_what_is_explained_and_nothing_else(product: Product, tmp_path: Path) -> None:
     with session(product) as container:
         found = lint(container, tmp_path)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,20 @@ TAKEN_AWAY = {
 }
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_each_layer_alone(product: Product, layer: str) -> None:
-    configure(product, '[exec]\ndeny = ["whoami"]\n')
+def weakened(product: Product, pieces: Iterable[str], script: str) -> subprocess.CompletedProcess[bytes]:
+    """A session with some protections taken away."""
     launcher = "from tests.support.weakened import main; main()"
-    pieces = "+".join(piece for name, piece in TAKEN_AWAY.items() if name != layer)
-    done = subprocess.run(
-        [sys.executable, "-c", launcher, pieces, "run", "--json", *QUIET, "--", "sh", "-c", AGENT],
+    return subprocess.run(
+        [sys.executable, "-c", launcher, "+".join(pieces), "run", "--json", *QUIET, "--", "sh", "-c", script],
         cwd=product.repository, env={**product.environment, "PYTHONPATH": os.fspath(ROOT)},
         capture_output=True, timeout=90, check=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_each_layer_alone(product: Product, layer: str) -> None:
+    configure(product, '[exec]\ndeny = ["whoami"]\n')
+    done = weakened(product, [piece for name, piece in TAKEN_AWAY.items() if name != layer], AGENT)
     result = json.loads(done.stdout)
     begun, *lines = product.git("show", f"{result['branch']}:witness").splitlines()
     assert begun == "start"
@@ -99,6 +104,20 @@ def test_each_layer_alone(product: Product, layer: str) -> None:
     if lines:
         denied = [record for record in of_finish(log) if record["argv"] == ["whoami"] and "absent" not in record]
         assert {record.get("guard") for record in denied} == {"landlock"}
+
+
+def test_a_workspace_that_grows_after_the_agents_end_ends_the_session_too(product: Product) -> None:
+    """Where every layer has failed. What is there by then is kept, and comes home with ``recover``."""
+    configure(product, '[limits]\nworkspace = "100m"\n')
+    fill = "#!/bin/sh\nhead -c 300M /dev/zero > /workspace/fill\nsleep 60\n"
+    plant = f"printf '{fill}' > fill.sh; chmod +x fill.sh; git -C one config core.fsmonitor /workspace/fill.sh"
+    done = weakened(product, [*TAKEN_AWAY.values(), "little_room_for_finish"], f"{AGENT}\necho x > left; {plant}")
+    result = json.loads(done.stdout)
+    assert "[workspace.disk]" in result["problem"], done.stderr
+    (workspace,) = product.sessions.glob("*/workspace")
+    (workspace / "fill").unlink()
+    assert product.command("recover").status == 0
+    assert product.git("show", f"{result['branch']}:left") == "x"
 
 
 def test_programs_that_are_denied_to_the_agent_still_bring_its_work_home(product: Product) -> None:

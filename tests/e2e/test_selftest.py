@@ -39,6 +39,7 @@ def test_a_session_that_cannot_start_tests_nothing(product: Product) -> None:
     assert "docker: DOCKER_HOST names tcp://127.0.0.1:1" in refused.stderr
     assert "attacks, from inside" not in refused.stderr
     assert refused.stderr.count("error[") == 1
+    assert not list(product.home.rglob("selftest/*.json"))
 
 
 def test_the_catalogue_is_what_is_attacked() -> None:

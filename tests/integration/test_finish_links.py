@@ -13,8 +13,6 @@ import pytest
 from tests.support.git import commit, git, make_repository
 from tests.support.returning import Session, open_session
 
-pytestmark = pytest.mark.user
-
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:

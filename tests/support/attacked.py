@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from containai.errors import SelfTestError
 from containai.policy.load import load_user, parse_repository
 from containai.policy.narrow import Flags, narrow
 from containai.selftest import run as selftest
@@ -55,7 +56,10 @@ def attacked(
                 else threads.submit(selftest._ending, ground, stage, "embedded")
                 for name in sessions
             }
-        made = {name: session.result() for name, session in begun.items()}
+        try:
+            made = {name: session.result() for name, session in begun.items()}
+        except SelfTestError as error:
+            raise AssertionError(f"{error.summary}: {error.details}") from error
         any_one = next(iter(made.values()))
         order = [made.get(name, any_one) for name in ("first", *LATER)]
         found = judge(stage, *order, before=before, config_dir=ground.config_file.parent)
@@ -74,10 +78,14 @@ def broken(found: Mapping[str, Said]) -> dict[str, str]:
 
 
 def build_unguarded(folder: Path) -> Path:
-    """``containai-shim`` with ``tests/support/unguarded.c`` in the place of its guards, compiled as one piece: in a moment."""
-    program = folder / "unguarded"
-    others = [path for path in sorted(ROOT.glob("native/*.c")) if path.name != "guard.c"]
+    """``containai-shim`` with ``tests/support/unguarded.c`` in the place of its guards, compiled in two pieces: in a moment."""
+    program, tether = folder / "unguarded", folder / "tether.o"
+    compiler = ["cc", "-static", "-D_GNU_SOURCE=", f"-I{ROOT}/native"]
+    others = [path for path in sorted(ROOT.glob("native/*.c")) if path.name not in ("guard.c", "tether.c")]
     together = [word for path in others for word in ("-include", str(path))]
-    command = ["cc", "-static", "-D_GNU_SOURCE=", f"-I{ROOT}/native", "-o", str(program), *together]
-    subprocess.run([*command, str(ROOT / "tests/support/unguarded.c")], check=True, timeout=120)
+    for command in (
+        [*compiler, "-c", "-o", str(tether), f"{ROOT}/native/tether.c"],
+        [*compiler, "-o", str(program), *together, f"{ROOT}/tests/support/unguarded.c", str(tether)],
+    ):
+        subprocess.run(command, check=True, timeout=120)
     return program

@@ -18,34 +18,29 @@ Spec = Any
 
 def no_drift_check() -> None:
     """Nobody compares the container with its plan."""
-    replace_everywhere("find_drift", lambda *_: ())
+    replace_everywhere("find_drift", lambda *_, **__: ())
+
+
+def _on_launch(change: Callable[[Any, Spec], tuple[Any, Spec]]) -> None:
+    """The agent's container is made by another engine or from another specification; those of our own git stay as they are."""
+    from containai.engine.embedded.engine import EmbeddedEngine
+
+    launch = EmbeddedEngine._launch
+
+    def launched(self: Any, spec: Spec, *rest: Any) -> Any:
+        return launch(*(change(self, spec) if spec.label == "agent" else (self, spec)), *rest)
+
+    EmbeddedEngine._launch = launched
 
 
 def _on_agent(change: Callable[[Spec], Spec]) -> None:
-    """The agent's container is made from another specification; the two short ones stay as they are."""
-    from containai.engine.embedded.engine import EmbeddedEngine
-
-    launch = EmbeddedEngine._launch
-
-    def launched(self: Any, spec: Spec, *rest: Any) -> Any:
-        return launch(self, change(spec) if spec.label == "agent" else spec, *rest)
-
-    EmbeddedEngine._launch = launched
+    """Another specification."""
+    _on_launch(lambda engine, spec: (engine, change(spec)))
 
 
 def with_tools(**others: Any) -> None:
-    """The agent's container is made with other programs."""
-    from containai.engine.embedded.engine import EmbeddedEngine
-
-    launch = EmbeddedEngine._launch
-
-    def launched(self: Any, spec: Spec, *rest: Any) -> Any:
-        if spec.label != "agent":
-            return launch(self, spec, *rest)
-        engine = EmbeddedEngine(replace(self._tools, **others))
-        return launch(engine, spec, *rest)
-
-    EmbeddedEngine._launch = launched
+    """Other programs."""
+    _on_launch(lambda engine, spec: (type(engine)(replace(engine._tools, **others)), spec))
 
 
 def with_bubblewrap(change: Callable[[list[str]], list[str]]) -> None:
@@ -124,8 +119,8 @@ def no_landlock() -> None:
 
     rendered = landlock.render_landlock
 
-    def everything(*arguments: Any) -> landlock.LandlockRules:
-        rules = rendered(*arguments)
+    def everything(*arguments: Any, **named: Any) -> landlock.LandlockRules:
+        rules = rendered(*arguments, **named)
         return replace(rules, scoped=0, paths=(("/", rules.handled_fs),))
 
     replace_everywhere("render_landlock", everything)
@@ -203,7 +198,7 @@ def _change_rendered(change: Callable[[Spec], Spec]) -> None:
     from containai.render import containers
 
     rendered = containers.render_agent
-    replace_everywhere("render_agent", lambda *given: change(rendered(*given)))
+    replace_everywhere("render_agent", lambda *given, **named: change(rendered(*given, **named)))
 
 
 @weakening

@@ -42,3 +42,11 @@ def finish_runs_every_program() -> None:
     from containai.supervise.housekeeping import OwnPrograms
 
     OwnPrograms.decide = lambda *_: 0
+
+
+@weakening
+def little_room_for_finish() -> None:
+    """Not weaker: ``finish`` may take twice the session's limit and 32 MiB more, so that a test need not write gigabytes."""
+    from containai.session import housekeeping
+
+    housekeeping.RESERVE_BYTES = 8 << 20

@@ -8,6 +8,7 @@ for that itself.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ SHARED_USER = 1879048192 + 2 * 4711  # of the agent and of a process of the host
 
 def _no_container() -> None:
     """The first process runs on the host's files and in all of its namespaces but that of mounts, as root."""
+    from containai.engine.embedded import engine
     from containai.engine.embedded.engine import EmbeddedEngine
 
     tethered = EmbeddedEngine._tether_to
@@ -29,7 +31,14 @@ def _no_container() -> None:
         return tethered(self, staging, cgroup, 0 if root else uid, 0 if root else gid)
 
     EmbeddedEngine._tether_to = as_root
+    bound = engine.bound_container
+    engine.bound_container = lambda shim, pid: None if _is_the_hosts(pid) else bound(shim, pid)
     with_tools(bwrap=BARE)
+
+
+def _is_the_hosts(pid: int) -> bool:
+    """Whether a process has no namespace of its own in which anything could be limited."""
+    return os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
 
 
 @weakening

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import ContainaiError, WorkspaceError
 from containai.host.clock import monotonic_s
 from containai.host.holdings import look
 from containai.host.measure import measure_trees
+from containai.record import dataclass
 from containai.session import reserve
-from containai.session.watch import Watch
+from containai.session.lookout import Lookout
 
 RESERVE_BYTES = 512 * 1024 * 1024
 """Free space below which an agent that took some of it is ended: its work has to be packed, and others write too."""
@@ -32,9 +32,8 @@ _INTERVAL_S = 1.0
 _MEASURE_S = 120.0
 _URGENT_S = 5.0
 _PAUSE_FACTOR = 10  # a measurement that took a second is followed by ten without one
-_STEPS = (
-    8  # how often, on the way to its limit, a session is measured; and the share of a reserve that is held against it
-)
+# How often, on the way to its limit, a session is measured; and the share of a reserve that is held against it.
+_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class Held(Space):
     hidden: str = ""
 
 
-class DiskGuard(Watch):
+class DiskGuard(Lookout):
     """Watches one session until it is stopped.
 
     Args:
@@ -61,6 +60,7 @@ class DiskGuard(Watch):
         first: The container's first process.
         most_bytes: What the session may hold.
         reserve_bytes: What is left free to others.
+        reserve_files: The same of files.
     """
 
     def __init__(
@@ -72,11 +72,12 @@ class DiskGuard(Watch):
         on_failure: Callable[[ContainaiError], None],
         *,
         reserve_bytes: int = RESERVE_BYTES,
+        reserve_files: int = RESERVE_FILES,
     ) -> None:
         super().__init__("disk-guard", first, _INTERVAL_S, self._look_at_disk, on_failure, _blind)
         self._session, self._workspace, self._first, self._most_bytes = session, workspace, first, most_bytes
         self._reserve_bytes = reserve_bytes
-        self._files_reserve = min(RESERVE_FILES, total_files(workspace) // 20)
+        self._files_reserve = min(reserve_files, total_files(workspace) // 20)
         self._begun = self._highest = self._measured_at = free_space(workspace)
         self._had: Space | None = None
         self._not_before = 0.0

@@ -181,6 +181,7 @@ class _Overseer:
             most_bytes,
             self._fail,
             reserve_bytes=RESERVE_BYTES // 8,
+            reserve_files=0,  # what is kept for the end is for this
         )
 
     def start(self) -> None:

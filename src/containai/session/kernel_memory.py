@@ -14,7 +14,7 @@ from containai.errors import ContainaiError, WorkspaceError
 from containai.host.cgroups import sockets_usage_file, uncounted_sockets_bytes
 from containai.host.clock import monotonic_s
 from containai.host.holdings import locks_of_the_machine, look, unread_netlink_bytes
-from containai.session.watch import Watch
+from containai.session.lookout import Lookout
 
 MOST_LOCKS = 50_000
 """Locks on files; each takes about 200 bytes of the kernel's memory, and of its time when it compares them."""
@@ -24,7 +24,7 @@ _INTERVAL_S = 0.5
 _PAUSE_FACTOR = 10
 
 
-class KernelMemoryGuard(Watch):
+class KernelMemoryGuard(Lookout):
     """Watches one container until it is stopped.
 
     Args:

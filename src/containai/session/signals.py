@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from contextlib import suppress
 from types import FrameType
 
 from containai.errors import ContainaiError
@@ -22,18 +24,27 @@ class Interrupted(ContainaiError):
 
 
 class EndingSignals:
-    """Collects SIGINT, SIGTERM and SIGHUP (a dead terminal) from construction on."""
+    """Collects SIGINT, SIGTERM and SIGHUP (a dead terminal) from construction on.
+
+    The kernel may give a signal to any thread, and Python's handlers run in the main one, which then goes on waiting
+    and knows nothing. So the number is written by the interpreter, in whichever thread, and a thread passes it on.
+    """
 
     def __init__(self) -> None:
         self.wake_fd, self._write_fd = os.pipe()
-        os.set_blocking(self.wake_fd, False)
-        os.set_blocking(self._write_fd, False)
+        raised, raise_fd = os.pipe()
+        for fd in (self.wake_fd, self._write_fd, raise_fd):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(raise_fd, warn_on_full_buffer=False)
         for number in ENDING:
-            signal.signal(number, self._note)
+            signal.signal(number, _keep)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        threading.Thread(target=self._pass_on, args=(raised,), name="signals", daemon=True).start()
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        os.write(self._write_fd, bytes((number,)))
+    def _pass_on(self, raised: int) -> None:
+        while numbers := os.read(raised, 64):
+            with suppress(BlockingIOError):  # 65,536 of them wait already
+                os.write(self._write_fd, bytes(number for number in numbers if number in ENDING))
 
     def take(self) -> int | None:
         """The oldest signal not yet taken."""
@@ -51,3 +62,7 @@ class EndingSignals:
         number = self.take()
         if number is not None:
             raise Interrupted(number)
+
+
+def _keep(_number: int, _frame: FrameType | None) -> None:
+    """A handler, so that the signal does not end the launcher."""

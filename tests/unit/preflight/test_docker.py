@@ -280,7 +280,7 @@ def test_another_users_process_behind_roots_socket_is_not_believed(
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can put a socket of root's there")
-    monkeypatch.setattr(looking, "SOCKET", str(tmp_path / "s"))
+    monkeypatch.setattr(looking, "find_socket", lambda: str(tmp_path / "s"))
     with subprocess.Popen([sys.executable, "-c", _LISTEN, tmp_path / "s"], stdout=subprocess.PIPE) as child:
         try:
             assert child.stdout

@@ -12,7 +12,7 @@ from containai.errors import ContainaiError
 from containai.host.holdings import Holdings
 from containai.host.measure import Measured
 from containai.session import disk
-from containai.session.disk import DiskGuard, Space
+from containai.session.disk import RESERVE_BYTES, DiskGuard, Space
 from containai.session.reserve import take_reserve
 
 pytestmark = pytest.mark.user
@@ -61,7 +61,7 @@ class Disk:
         return Measured(count=found.files if files else found.bytes, hidden=self.hidden)
 
 
-def watched(tmp_path: Path, looks: Disk, *, most: int = 800 * MIB) -> str:
+def watched(tmp_path: Path, looks: Disk, *, most: int = 800 * MIB, reserve_bytes: int = RESERVE_BYTES) -> str:
     """What the guard said; nothing if it was still content after the disk had been looked at often."""
     said: list[ContainaiError] = []
 
@@ -69,7 +69,7 @@ def watched(tmp_path: Path, looks: Disk, *, most: int = 800 * MIB) -> str:
         said.append(error)
         looks.often.set()
 
-    guard = DiskGuard(tmp_path, tmp_path, os.getpid(), most, fail)
+    guard = DiskGuard(tmp_path, tmp_path, os.getpid(), most, fail, reserve_bytes=reserve_bytes)
     guard.start()
     assert looks.often.wait(60)
     guard.stop()
@@ -122,6 +122,14 @@ def test_room_that_others_make_hides_nothing(tmp_path: Path, monkeypatch: pytest
 def test_the_last_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: int, ended: bool) -> None:
     looks = Disk(monkeypatch, [600 * MIB, 500 * MIB], [used])
     assert ("left" in watched(tmp_path, looks, most=20 * GIB)) is ended
+
+
+@pytest.mark.parametrize(("left", "ended"), [(100 * MIB, False), (60 * MIB, True)])
+def test_who_commits_the_work_may_use_what_is_kept_free_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, ended: bool
+) -> None:
+    looks = Disk(monkeypatch, [600 * MIB, left], [400 * MIB])
+    assert ("left" in watched(tmp_path, looks, most=20 * GIB, reserve_bytes=64 * MIB)) is ended
 
 
 def test_a_large_clone_has_not_taken_the_last_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from containai.errors import ContainaiError
 _FAILED_LOOKS = 3
 
 
-class Watch:
+class Lookout:
     """Calls ``look`` at each interval. What cannot be looked at several times in a row ends the session too.
 
     Args:
