@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,8 +30,12 @@ _NUMBER = re.compile(r"(?:0x[0-9a-f]+|-?\d+)(?=[,) ]|$)")
 
 def main() -> int:
     """Run the command under strace, and count; the command's exit status."""
-    if not sys.argv[1:]:
-        print(__doc__, file=sys.stderr)
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
+        asked = sys.argv[1:2] in (["--help"], ["-h"])
+        print(__doc__, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    if shutil.which("strace") is None:
+        print("refused_calls.py: strace is not installed", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as place:
         status = trace(sys.argv[1:], Path(place, "trace"))

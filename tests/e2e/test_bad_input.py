@@ -35,6 +35,12 @@ def test_not_a_repository(product: Product, tmp_path: Path) -> None:
     _refused(product, str(tmp_path / "plain"), "--", "true", code="workspace.not-a-repository")
 
 
+def test_a_source_that_is_not_there_is_told_in_words(product: Product) -> None:
+    said = _refused(product, "/nonexistent", "--", "true", code="workspace.not-found")
+    assert "  /nonexistent: No such file or directory\n" in said
+    assert "containai run SOURCE -- COMMAND" in said
+
+
 def test_bare_repository(product: Product, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "bare"], check=True, timeout=30)
     _refused(product, str(tmp_path / "bare"), "--", "true", code="workspace.bare")
@@ -68,6 +74,38 @@ def test_options_that_make_no_sense(product: Product, words: list[str]) -> None:
     assert "Traceback" not in ran.stderr
     assert not list(product.sessions.glob("*"))
     assert product.branches() == ["main"]
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["run", "true"], "containai run -- true"),
+        (["run", "make", "-j4", "a b"], "containai run -- make -j4 'a b'"),
+        (["run", ".", "make", "test"], "containai run -- make test"),
+        (["run", "--nosuch"], "containai run --help"),
+        (["run", "--mem", "1g", "--", "true"], "containai run --help"),  # no option is guessed from its beginning
+        (["run", "--agent", "claude", "fix", "it"], "containai run --help"),
+        (["run", "--"], "containai run -- COMMAND [ARG ...]"),
+        (["run", "--", ""], "containai run -- COMMAND [ARG ...]"),
+        (["run", "--timeout", "-3", "--", "true"], "--timeout 600"),
+        (["run", "--env", "PATH", "--", "true"], "set it inside: containai run -- env NAME=VALUE COMMAND [ARG ...]"),
+        (["run", "--name", "a b", "--", "true"], "--name my-session"),
+        (["run", "--include", "nosuch", "--", "true"], "correct the path"),
+        (["log", "--kind", "foo"], "containai log --kind exec,network"),
+        (
+            ["provenance", "verify", "HEAD", "--repository", "/"],
+            "give the command in a repository, or name one: --repository DIR",
+        ),
+        (["demo", "--kep"], "containai demo --help"),
+        (["provenance", "verify", "HEAD", "--kye"], "containai provenance verify --help"),
+        (["merge", "--acknowledge", "ci", "x"], "put SESSION first: containai merge SESSION --acknowledge ID [ID ...]"),
+    ],
+)
+def test_words_that_make_no_sense_are_answered_with_what_does(product: Product, words: list[str], remedy: str) -> None:
+    ran = product.command(*words)
+    assert (ran.status, ran.stdout) == (2, "")
+    assert f"    {remedy}" in ran.stderr.splitlines(), ran.stderr
+    assert not list(product.sessions.glob("*"))
 
 
 def test_an_engine_that_was_named_is_never_replaced(product: Product) -> None:

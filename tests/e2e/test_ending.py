@@ -30,6 +30,10 @@ def test_a_program_that_is_not_there(product: Product) -> None:
     for program, status in (("no-such-program", 127), ("/etc/passwd", 126)):
         ran = product.command("run", "--", program)
         assert (ran.status, f"error[agent.cannot-run]: {program}" in ran.stderr) == (status, True)
+    (product.repository / "a.py").write_text("#!/bin/sh\n")
+    product.git("add", "-A")
+    product.git("-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "no program yet")
+    assert "    chmod +x ./a.py, and commit that" in product.command("run", "--", "./a.py").stderr
     assert "| `agent.cannot-run` | 126 or 127 |" in page
     assert product.branches() == ["main"]
 
@@ -49,6 +53,7 @@ def test_only_run_says_125(product: Product) -> None:
 def test_timeout_ends_an_agent_that_ignores_it(product: Product) -> None:
     ran = product.run('trap "" TERM INT; echo x > f; while :; do sleep 0.1; done', "--timeout", "1")
     assert ran.status == 124
+    assert "the time limit (1 s) ended it" in ran.stderr
     assert product.git("show", "shell/session-1:f") == "x"
 
 

@@ -103,7 +103,9 @@ def test_of_a_range_it_is_plain_which_commit_failed(product: Product) -> None:
     assert results[two] == "verified"
     for failed in (mine, one, merge):
         assert results[failed].startswith("NOT VERIFIED: provenance.no-note: ")
-        assert f"error[provenance.no-note]: {failed}: " in found.stderr
+        assert f"  {failed}" in found.stderr.splitlines()
+    assert found.stderr.count("error[") == 1  # what to do is said once, and why stands with each result
+    assert "error[provenance.no-note]: 3 of 4 commits not verified" in found.stderr
     assert two not in found.stderr
     # The reason stands below its own result, before the next.
     log = Path(ran.result["event_log"])

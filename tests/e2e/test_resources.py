@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -220,6 +221,7 @@ def test_files_in_memory_count_as_memory_and_end_the_session(product: Product) -
     assert ran.result["kept"] is None
     written = product.git("cat-file", "-p", f"{ran.result['branch']}:filled", check=False)
     assert not written.isdigit() or int(written) < MEMORY_MIB << 20
+    assert re.search(rf"killed (a process|\d+ processes) for lack of memory; the limit is {MEMORY_MIB}m", ran.stderr)
     with open(ran.result["event_log"], "rb") as log:
         assert find_break(log) is None
     assert product.events(ran)[-1]["event"] == "session-end"

@@ -63,7 +63,9 @@ def test_a_hostile_branch_shows_every_trigger_first_and_nothing_of_it_acts(judge
     assert "hunter2" not in json.dumps(found)
     shown = judged.command("review", ran.result["session"])
     assert not any(c in shown.stdout for c in "\x1b\x07\u202e")
-    assert shown.stdout.index("Before you merge,") < shown.stdout.index("diff --git")
+    parts = ("by their place\n", "by their content\n", f"\n{len(triggers)} in all\n", " files changed, ", "diff --git")
+    places = [shown.stdout.index(part) for part in parts]
+    assert places == sorted(places)
     assert "<U+202E><1B>[31m" in shown.stdout
     assert not Path("/tmp/pwned").exists()
     assert judged.git("status", "--porcelain") == ""
@@ -185,6 +187,11 @@ def test_drop_archives_and_remove_keeps_what_is_nowhere_else(judged: Product) ->
     again = judged.command("drop", one.result["session"])
     assert (again.status, archive in again.stderr) == (1, True)
     assert review(judged, one)["branch"] == archive  # it can still be looked at
+    shown = judged.command("review", one.result["session"]).stdout
+    assert f"This work has been dropped; it is kept as {archive}\n" in shown
+    assert "containai merge" not in shown
+    removed = judged.command("remove", one.result["session"])
+    assert f"{archive} has work that is in no other branch: it stays" in removed.stderr
     assert judged.command("remove", two.result["session"]).status == 0
     (kept,) = [name for name in judged.branches() if name.startswith(two.result["branch"] + "-archived")]
     assert judged.git("rev-parse", kept) == two.result["commits"][-1]
@@ -326,6 +333,8 @@ def test_a_session_that_has_nothing_says_so(judged: Product) -> None:
         refused = judged.command(command, ran.result["session"])
         assert (refused.status, "error[review.nothing]" in refused.stderr) == (1, True)
     assert judged.command("review", "no-such-session").status == 1
+    misspelt = judged.command("review", ran.result["branch"].replace("session", "sesion"))
+    assert (misspelt.status, f"did you mean '{ran.result['branch']}'?" in misspelt.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("options", [[], ["--squash"], ["--no-ff"]])

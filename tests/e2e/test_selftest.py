@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -30,10 +31,14 @@ def test_every_attack_is_held(product: Product) -> None:
 
 
 def test_a_session_that_cannot_start_tests_nothing(product: Product) -> None:
-    refused = product.command("selftest", "--engine", "docker")
-    assert refused.status != 0
-    assert "error[selftest.session]" in refused.stderr
-    assert refused.stdout == ""
+    """And none begins: the host is looked at first, as for a session, and by the same checks."""
+    elsewhere = replace(product, variables={"DOCKER_HOST": "tcp://127.0.0.1:1"})
+    refused = elsewhere.command("selftest", "--engine", "docker")
+    assert (refused.status, refused.stdout) == (1, "")
+    assert "error[preflight." in refused.stderr
+    assert "docker: DOCKER_HOST names tcp://127.0.0.1:1" in refused.stderr
+    assert "attacks, from inside" not in refused.stderr
+    assert refused.stderr.count("error[") == 1
     assert not list(product.home.rglob("selftest/*.json"))
 
 

@@ -83,6 +83,21 @@ def test_the_log_tells_every_exec_and_its_chain_holds(product: Product) -> None:
     assert words[-1] == "session-end"
 
 
+def test_the_log_for_people_keeps_words_apart_and_is_short(product: Product) -> None:
+    ran = product.run("echo 'two  words' a\\'b >/dev/null; /usr/bin/env true 'c d' ''", "--network-proxy", "none")
+    lines = [line[14:] for line in product.command("log", ran.result["session"]).stdout.splitlines()]
+    began = f"session-config agent shell, branch {ran.result['branch']}, network none, command sh -c "
+    assert lines[0].startswith(f"session         {began}")
+    assert lines[0].endswith(" (--json for all)")
+    executed = [line.partition("] ")[2] for line in lines if line.startswith("exec     allow")]
+    assert "/usr/bin/env true 'c d' ''" in executed
+    assert "/usr/bin/true 'c d' ''" in executed
+    (finish,) = [line for line in executed if line.startswith("/bin/sh -c ")]
+    assert finish.endswith("... (--json for all)  (finish)")
+    assert max(map(len, lines)) < 500
+    assert not any(line.endswith(" ") for line in lines)
+
+
 def test_an_edited_removed_or_moved_line_breaks_the_chain(product: Product) -> None:
     lines = Path(product.run("true").result["event_log"]).read_bytes().splitlines(keepends=True)
     edited = [line.replace(b'"verdict":"allow"', b'"verdict":"deny"', 1) for line in lines]

@@ -169,10 +169,11 @@ def test_a_denied_program_does_not_run(product: Product, way: str) -> None:
     script = f"{WAYS[way]}; echo $? > status; git add -A; git commit -qm tried"
     ran = product.run(script, *QUIET)
     assert "Linux" in product.git("show", f"{ran.result['branch']}:out"), "the control: where it is allowed it runs"
-    deny(product, "uname")
+    deny(product, "uname", "unmae")
     ran = product.run(script, *QUIET)
     assert product.git("show", f"{ran.result['branch']}:out") == ""
     assert product.git("show", f"{ran.result['branch']}:status") != "0"
+    assert "note: [exec] deny: the session has no program 'unmae'; nothing is denied by it" in ran.stderr
     config = product.events(ran, "session")[0]
     assert (config["exec_policy"], config["denied"]) == ("enforce", ["/usr/bin/uname"])
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
+import pytest
+
+from scripts import refused_calls
 from scripts.refused_calls import count_refused
 
 TRACE = """\
@@ -32,3 +36,13 @@ def test_calls_are_judged_by_their_arguments() -> None:
             ("no_such_call", "ENOSYS"): 1,
         }
     )
+
+
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["--help"], 0), (["-h"], 0), (["--nosuch"], 2)])
+def test_words_that_are_no_command_are_answered_with_its_use(
+    words: list[str], status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["refused_calls.py", *words])
+    assert refused_calls.main() == status
+    said = capsys.readouterr()
+    assert (said.out or said.err).startswith("List the system calls of a command")

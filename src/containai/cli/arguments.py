@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from containai.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints have our error form."""
+    """A parser whose complaints have our error form. An option is written out: a later one may begin alike.
+
+    Attributes:
+        when_missing: What to do where an argument is missing, other than to read the help.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+        self.when_missing = ""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exit."""
-        raise UsageError(message, remedy=[f"{self.prog} --help"])
+        missing = self.when_missing if "arguments are required" in message else ""
+        raise UsageError(message, remedy=[*filter(None, [missing]), f"{self.prog} --help"])
+
+    def command(self, words: Sequence[str]) -> Parser:
+        """The parser of the command that ``words`` begin with, down to its sub-command; else this one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for number, word in enumerate(words):
+                    if word in action.choices:
+                        found: Parser = action.choices[word]
+                        return found.command(words[number + 1 :])
+        return self
 
 
 def build_parser() -> Parser:
@@ -21,7 +41,15 @@ def build_parser() -> Parser:
     parser = Parser(prog="containai", description="Run AI coding agents that you do not have to trust.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", parser_class=Parser)
-    _add_run(commands.add_parser("run", help="run an agent in a contained session", description=_RUN))
+    run = commands.add_parser(
+        "run",
+        help="run an agent in a contained session",
+        usage="%(prog)s [SOURCE] [OPTION ...] [-- COMMAND [ARG ...]]",
+        description=_RUN,
+        epilog=_RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run(run)
     doctor = commands.add_parser("doctor", help="check what this host can guarantee")
     doctor.add_argument("--engine", choices=("auto", "embedded", "docker"), default="auto", help=_ENGINE)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
@@ -42,13 +70,14 @@ def build_parser() -> Parser:
     review.add_argument("--difftool", action="store_true", help="open the diff in your own git difftool")
     merge = commands.add_parser("merge", help="merge a session's work into your branch")
     merge.add_argument("session", metavar="SESSION", help="id, name or branch")
+    merge.when_missing = "put SESSION first: containai merge SESSION --acknowledge ID [ID ...]"
     merge.add_argument(
         "--acknowledge",
         action="append",
         nargs="+",
         default=[],
         metavar="ID",
-        help="triggers that you have looked at: ids of `containai review`, or a kind for all of it",
+        help="triggers that you have looked at, one or several: ids of `containai review`, or a kind for all of it",
     )
     how = merge.add_mutually_exclusive_group()
     for name, text in _HOW:
@@ -73,6 +102,11 @@ def build_parser() -> Parser:
 
 
 _RUN = "Run an agent, or any command, in a container of its own, on a branch of its own."
+_RUN_EXAMPLES = """\
+Everything behind -- is the command, with its arguments, whatever it looks like:
+  containai run -- make test
+  containai run --agent claude --prompt "add a test"
+"""
 _HOW = (
     ("ff-only", "only if your branch has not moved on"),
     ("no-ff", "always make a merge commit"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from containai.errors import NotFoundError, UsageError
 from containai.session.state import SessionDir, SessionStore
 
 _POLL_S = 0.2
+_MOST_SHOWN = 400  # characters of one event
+_FOR_ALL = "(--json for all)"
 _COMMON = frozenset({"seq", "ts", "session", "kind", "event", "prev", "hash"})
 
 
@@ -32,7 +35,11 @@ def _kinds(text: str | None) -> frozenset[str]:
     known = frozenset(kind.value for kind in Kind)
     wanted = frozenset(text.split(",")) if text else known
     if wanted - known:
-        raise UsageError(f"--kind: unknown kind {min(wanted - known)!r}", details=f"known: {', '.join(sorted(known))}")
+        raise UsageError(
+            f"--kind: unknown kind {min(wanted - known)!r}",
+            details=f"known: {', '.join(sorted(known))}",
+            remedy=["containai log --kind exec,network"],
+        )
     return wanted
 
 
@@ -65,7 +72,7 @@ def _events(session: SessionDir, follow: bool) -> Iterator[dict[str, Any]]:
 def _line(event: dict[str, Any]) -> str:
     verdict = "absent" if event.get("absent") else event.get("verdict", "")
     moment = event["ts"][11:23]
-    return printable(f"{moment}  {event['kind']:<8} {verdict:<6} {_summary(event)}")
+    return printable(f"{moment}  {event['kind']:<8} {verdict:<6} {_summary(event)}").rstrip()
 
 
 def _denial(event: dict[str, Any]) -> str:
@@ -79,9 +86,8 @@ def _denial(event: dict[str, Any]) -> str:
 def _summary(event: dict[str, Any]) -> str:
     match event["kind"]:
         case "exec":
-            argv = " ".join(event["argv"][1:])
             by = _denial(event) + (f"  ({event['container']})" if "container" in event else "")
-            return f"[{event['pid']}] {event['path']} {argv}"[:400] + by
+            return _cut(f"[{event['pid']}] {shlex.join([event['path'], *event['argv'][1:]])}") + by
         case "network":
             where = event.get("url") or f"{event.get('host', '')}:{event.get('port', '')}"
             size = f" ({event.get('bytes_in', 0)} in, {event.get('bytes_out', 0)} out)"
@@ -91,5 +97,18 @@ def _summary(event: dict[str, Any]) -> str:
             reason = f" - {event['reason']}" if event.get("reason") else ""
             moved = f"{event.get('old', '')[:12]} -> {event.get('new', '')[:12]}" if event.get("new") else ""
             return f"{event['event']} {event.get('ref', '')} {moved}{reason}"
+    if event["event"] == "session-config":
+        return _configuration(event)
     details = {key: value for key, value in event.items() if key not in _COMMON}
-    return f"{event['event']} {json.dumps(details, ensure_ascii=True)}"[:400]
+    return _cut(f"{event['event']} {json.dumps(details, ensure_ascii=True)}")
+
+
+def _configuration(event: dict[str, Any]) -> str:
+    """What the session was begun with, as far as a person looks for it here."""
+    facts = f"agent {event['agent']}, branch {event['branch']}, network {event['network']}"
+    command = _cut(shlex.join(event["command"])).removesuffix(f" {_FOR_ALL}")
+    return f"session-config {facts}, command {command} {_FOR_ALL}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... {_FOR_ALL}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from containai.cli.arguments import build_parser
 from containai.cli.environ import Surroundings, read_surroundings
-from containai.cli.output import Console, silence_broken_pipe
+from containai.cli.output import Console, printable, silence_broken_pipe
 from containai.errors import ContainaiError, UsageError
 
 
@@ -86,7 +87,13 @@ def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
         split = words.index("--")
         words, command = words[:split], tuple(words[split + 1 :])
     parser = build_parser()
-    args = parser.parse_args(words)
+    args, more = parser.parse_known_args(words)
+    if more:
+        if args.command_name == "run" and command is None and args.agent is None:
+            from containai.cli.run import refuse_lost_command
+
+            refuse_lost_command(args, more)
+        parser.command(words).error(f"unrecognized arguments: {shlex.join(map(printable, more))}")
     if command is not None and args.command_name != "run":
         raise UsageError("only `run` takes a command behind --")
     if args.command_name == "run":

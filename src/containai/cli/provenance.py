@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,21 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
         if args.json:
             print_json(_as_json(verdict))
         else:
-            _tell(verdict, console)
+            _tell(verdict)
+    if not args.json:
+        sys.stdout.flush()
+        _tell_failures(verdicts, console)
     return 1 if any(verdict.problem for verdict in verdicts) else 0
 
 
 def _git_dir(place: Path, user: dict[str, str]) -> Path:
     done = run_git_as_user(["rev-parse", "--path-format=absolute", "--git-common-dir"], place, user)
     if done.status != 0:
-        raise UsageError("--repository: there is no git repository that git would use", details=done.said)
+        raise UsageError(
+            "--repository: there is no git repository that git would use",
+            details=done.said,
+            remedy=["give the command in a repository, or name one: --repository DIR"],
+        )
     return Path(os.fsdecode(done.stdout.removesuffix(b"\n")))
 
 
@@ -75,22 +83,12 @@ def _commits(words: str, place: Path, git_dir: Path, user: dict[str, str]) -> li
     return commits
 
 
-def _tell(verdict: Verdict, console: Console) -> None:
+def _tell(verdict: Verdict) -> None:
     if verdict.problem is not None:
         problem = verdict.problem
-        # The result is whole where results stand, and the error names its commit: the two may go to different places.
         print(f"{verdict.commit}: NOT VERIFIED: {problem.code}: {printable(problem.summary)}")
         for line in problem.details.splitlines():
             print(f"  {printable(line)}")
-        sys.stdout.flush()
-        console.error(
-            ProvenanceError(
-                f"{verdict.commit}: {printable(problem.summary)}",
-                code=problem.code,
-                details=problem.details,
-                remedy=problem.remedy,
-            )
-        )
         return
     print(f"{verdict.commit}: verified")
     for proven in verdict.proven:
@@ -98,6 +96,17 @@ def _tell(verdict: Verdict, console: Console) -> None:
             print(f"  {printable(line)}")
     if verdict.passed_over:
         print(f"  not counted: statements by keys that are not trusted here: {verdict.passed_over}")
+
+
+def _tell_failures(verdicts: Sequence[Verdict], console: Console) -> None:
+    """What to do, once for each kind of failure: why each commit is not proven stands among the results."""
+    kinds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for verdict in verdicts:
+        if verdict.problem is not None:
+            kinds.setdefault((verdict.problem.code, verdict.problem.remedy), []).append(verdict.commit)
+    for (code, remedy), commits in kinds.items():
+        summary = f"{len(commits)} of {len(verdicts)} commits not verified"
+        console.error(ProvenanceError(summary, code=code, details="\n".join(commits), remedy=remedy))
 
 
 def _lines(proven: Proven) -> tuple[str, ...]:

@@ -95,19 +95,23 @@ def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
     """The whole review, as (style, line). What is known at once comes first: the rest may take a while."""
     yield from _title(subject.record, draft)
     yield from _group("run or obey something by their place", draft.triggers)
-    for line in stat_lines(subject.git_dir, draft.base, draft.tip):
-        yield "", line
-    yield "", ""
     yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
-    yield from _group("say something by their content", [t for t in review.triggers if t.id not in known])
+    by_content = [trigger for trigger in review.triggers if trigger.id not in known]
+    yield from _group("say something by their content", by_content)
+    if draft.triggers and by_content:
+        yield "warn", f"{len(review.triggers)} in all"
+        yield "", ""
     if not review.triggers:
         yield "added", "Nothing in it runs, obeys or hides anything on its own, as far as paths and contents tell"
     for note in review.notes:
         yield "warn", f"note: {printable(note)}"
     if review.notes or not review.triggers:  # a group ends with an empty line of its own
         yield "", ""
+    for line in stat_lines(subject.git_dir, draft.base, draft.tip):
+        yield "", line
+    yield "", ""
     yield "", _next_step(subject.record, review)
     yield "", ""
     for line in patch_lines(subject.git_dir, review.base, review.tip):
@@ -143,8 +147,11 @@ def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
 
 
 def _next_step(record: SessionRecord, review: Review) -> str:
+    remove = f"containai remove {record.id}   # the session, when you no longer need it"
     if record.verdict == "merged":
-        return f"This work has been merged.\ncontainai remove {record.id}   # the session, when you no longer need it"
+        return f"This work has been merged.\n{remove}"
+    if record.verdict == "dropped":
+        return printable(f"This work has been dropped; it is kept as {review.branch}") + f"\n{remove}"
     ids = " ".join(trigger.id for trigger in review.triggers[:_MOST_IDS])
     more = " ..." if len(review.triggers) > _MOST_IDS else ""
     acknowledge = f" --acknowledge {ids}{more}" if ids else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from containai.cli.environ import Surroundings
@@ -13,7 +15,7 @@ from containai.plan.address import looks_remote, parse_address
 from containai.plan.model import PROXY_PORT, RETURN_PORT, SessionPlan
 from containai.plan.request import RunRequest
 from containai.policy.domains import parse_domains
-from containai.policy.model import CredentialMode, ExecPolicy, LocalService, NetworkMode
+from containai.policy.model import MIB, CredentialMode, ExecPolicy, LocalService, NetworkMode
 from containai.policy.sizes import parse_cpus, parse_size
 from containai.session.decide import Host
 from containai.session.outcome import Outcome
@@ -25,6 +27,8 @@ _GIT_VARIABLES = ("HOME", "XDG_CONFIG_HOME", "SUDO_UID")  # what git's ownership
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 # Variables that decide how programs are loaded, or that the session sets itself.
 _RESERVED = re.compile(r"LD_.*|GLIBC_TUNABLES|HOME|PATH|USER|LOGNAME|(https?|all|no)_proxy|CONTAINAI_.*", re.IGNORECASE)
+
+_MOST_HOSTS, _LONGEST_HOST = 5, 100
 
 
 def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surroundings, console: Console) -> int:
@@ -58,8 +62,11 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         UsageError: One makes no sense, or two contradict each other.
     """
     if command == ():
-        raise UsageError("a command is expected behind --")
+        raise UsageError("a command is expected behind --", remedy=["containai run -- COMMAND [ARG ...]"])
+    if command is not None and not command[0]:
+        raise UsageError("the command behind -- has no name", remedy=["containai run -- COMMAND [ARG ...]"])
     if command is None and args.agent is None:
+        refuse_lost_command(args, [])
         raise UsageError(
             "which agent?",
             code="usage.agent",
@@ -71,9 +78,11 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         if args.use_current_branch and given:
             raise UsageError(f"--use-current-branch and {option} contradict each other")
     if args.timeout is not None and not args.timeout > 0:
-        raise UsageError("--timeout: a number of seconds above 0 is expected")
+        raise UsageError("--timeout: a number of seconds above 0 is expected", remedy=["--timeout 600"])
     if args.name is not None and not _NAME.fullmatch(args.name):
-        raise UsageError("--name: letters, digits, '.', '_' and '-' are expected, at most 63")
+        raise UsageError(
+            "--name: letters, digits, '.', '_' and '-' are expected, at most 63", remedy=["--name my-session"]
+        )
     address = parse_address(args.source) if looks_remote(args.source) else None
     if address is not None and (args.with_changes or args.include or args.submodules or args.lfs):
         raise UsageError("--with-changes, --include, --submodules and --lfs are for a repository on this machine")
@@ -107,6 +116,30 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
     )
 
 
+def refuse_lost_command(args: argparse.Namespace, more: Sequence[str]) -> None:
+    """Name the ``--`` that was forgotten, where the words look like a command.
+
+    Args:
+        args: What was read of the command line.
+        more: The words of it that have no meaning here.
+
+    Raises:
+        UsageError: They look like one.
+    """
+    if looks_remote(args.source) or (more and more[0].startswith("-") and Path(args.source).is_dir()):
+        return
+    place, words = ([args.source], more) if Path(args.source).is_dir() else ([], [args.source, *more])
+    if not words:
+        return
+    shown = shlex.join(map(printable, words))
+    before = "" if place in ([], ["."]) else f"{shlex.join(place)} "
+    raise UsageError(
+        "a command stands behind --",
+        details="" if place else f"{printable(args.source)!r} was taken as the repository, and is no directory",
+        remedy=[f"containai run {printable(before)}-- {shown}"],
+    )
+
+
 def _local_service(text: str) -> LocalService:
     match = _LOCAL.fullmatch(text)
     port = int(match[1]) if match else 0
@@ -130,7 +163,12 @@ def _variable(name: str) -> str:
             remedy=["export the variable first, then: --env NAME"],
         )
     if not _VARIABLE.fullmatch(name) or _RESERVED.fullmatch(name):
-        raise UsageError(f"--env {name}: this variable cannot be passed", code="usage.env")
+        raise UsageError(
+            f"--env {name}: this variable cannot be passed",
+            code="usage.env",
+            details="the session sets it itself, or it decides how programs are loaded, or it is no name of a variable",
+            remedy=["set it inside: containai run -- env NAME=VALUE COMMAND [ARG ...]"],
+        )
     return name
 
 
@@ -161,17 +199,20 @@ class _Voice:
 
 def _tell(outcome: Outcome, console: Console) -> None:
     if outcome.not_run:
-        denied = ", ".join(outcome.plan.denied_files)
+        denied, program = ", ".join(outcome.plan.denied_files), printable(outcome.plan.command[0])
         console.error(
             CannotRunError(
-                f"{printable(outcome.plan.command[0])} cannot be run",
+                f"{program} cannot be run",
                 exit_status=outcome.exit_code,
                 details=outcome.not_run,
                 remedy=[f"[exec] deny denies {printable(denied)}"]
                 if denied and "EACCES" in outcome.not_run
+                else [f"chmod +x {program}, and commit that: the session has what is committed"]
+                if "EACCES" in outcome.not_run and "/" in program and not program.startswith("/")
                 else ["the container has the host's /usr and the repository; is the program there?"],
             )
         )
+    _tell_how_it_ended(outcome, console)
     for note in outcome.notes:
         console.note(printable(note))
     count = len(outcome.commits)
@@ -185,3 +226,25 @@ def _tell(outcome: Outcome, console: Console) -> None:
         console.progress("nothing was changed; no branch is left behind")
     if outcome.kept is not None:
         console.note(f"work is kept in session {outcome.plan.session_id}: containai recover {outcome.plan.session_id}")
+    if outcome.refused_hosts:
+        console.progress(_refused(outcome))
+
+
+def _tell_how_it_ended(outcome: Outcome, console: Console) -> None:
+    if outcome.reason == "timeout" and outcome.plan.timeout_s is not None:
+        console.note(f"the time limit ({outcome.plan.timeout_s:g} s) ended it")
+    if outcome.memory_kills:
+        count, limit = outcome.memory_kills, outcome.plan.policy.limits.memory_bytes / MIB
+        what = "a process" if count == 1 else f"{count} processes"
+        console.note(f"the kernel killed {what} for lack of memory; the limit is {limit:g}m")
+
+
+def _refused(outcome: Outcome) -> str:
+    from containai.egress.session import MOST_REFUSED  # the session has loaded it
+
+    hosts = [printable(host)[:_LONGEST_HOST] for host in outcome.refused_hosts]
+    count = f"{len(hosts)} host{'s were' if len(hosts) > 1 else ' was'}"
+    if len(hosts) >= MOST_REFUSED:
+        count = f"{MOST_REFUSED} hosts or more were"
+    named = ", ".join(hosts[:_MOST_HOSTS]) + (", ..." if len(hosts) > _MOST_HOSTS else "")
+    return f"{count} refused: {named}; look: containai log {outcome.plan.session_id} --kind network"

@@ -11,7 +11,7 @@ from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, printable
 from containai.selftest.catalogue import load_catalogue
 from containai.selftest.result import SelfTest, Verdict, write_signed
-from containai.selftest.run import Ground, run_selftest
+from containai.selftest.run import Ground, refuse_unfit_host, run_selftest
 
 
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
@@ -20,14 +20,16 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
         for name, claim in load_catalogue().items():
             print(f"{name:<45} {claim}")
         return 0
-    console.progress(f"{len(load_catalogue())} attacks, from inside three sessions")
     ground = Ground(
         launcher=(sys.executable, "-m", "containai"),
         variables=here.variables,
         home=here.home,
         state_dir=here.state_dir,
         config_file=here.config_file,
+        docker_host=here.docker_host,
     )
+    refuse_unfit_host(ground, args.engine)
+    console.progress(f"{len(load_catalogue())} attacks, from inside three sessions")
     test = run_selftest(ground, args.engine, version("containai"))
     place = write_signed(test, here.state_dir, here.config_file.parent)
     if args.json:

@@ -16,12 +16,18 @@ from containai.plan.model import PROXY_PORT, Identity
 from containai.policy.model import LocalService, NetworkMode, NetworkPolicy
 
 _CONNECT_TIMEOUT_S = 10.0
+MOST_REFUSED = 100  # the agent chooses the names: they must not grow without bound
 
 
 class Egress:
-    """The running parts; ``stop`` ends them and returns after the last event."""
+    """The running parts; ``stop`` ends them and returns after the last event.
+
+    Attributes:
+        refused: Hosts that were refused, in the order of the first request; the first ``MOST_REFUSED`` of them.
+    """
 
     def __init__(self, log: EventLog, on_failure: Callable[[AuditError], None]) -> None:
+        self.refused: dict[str, None] = {}
         self._log = log
         self._on_failure = on_failure
         self._relays: list[Relay] = []
@@ -64,6 +70,8 @@ class Egress:
 
     def record(self, event: str, **fields: Any) -> None:
         """Write one network event; a log that fails ends the session (A4)."""
+        if event == "request" and fields["verdict"] == "deny" and fields["host"] and len(self.refused) < MOST_REFUSED:
+            self.refused[fields["host"]] = None
         try:
             self._log.append(Kind.NETWORK, event, **fields)
         except AuditError as error:

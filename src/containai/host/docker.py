@@ -44,14 +44,14 @@ class Daemon:
 
     def about(self) -> tuple[str, str]:
         """Docker or Podman, and its version, in a form of the question that every version answers."""
-        with _told("the daemon does not answer"):
+        with _told(f"the daemon behind {self._socket_path} does not answer"):
             said = self._client.version(api_version=False)
             components = {str(each.get("Name")) for each in said.get("Components") or ()}
             return (PODMAN if "Podman Engine" in components else DOCKER), str(said["Version"])
 
     def info(self) -> dict[str, Any]:
         """``GET /info``."""
-        with _told("the daemon does not answer"):
+        with _told(f"the daemon behind {self._socket_path} does not answer"):
             return dict(self._client.info())
 
     def image(self, reference: str) -> dict[str, Any] | None:
@@ -160,8 +160,19 @@ def _told(summary: str) -> Iterator[None]:
     try:
         yield
     except (library.errors.DockerException, library.failure, OSError) as error:
-        details = getattr(error, "explanation", None) or str(error)
-        raise EngineError(summary, code="engine.docker", details=str(details), remedy=["docker info"]) from error
+        details = getattr(error, "explanation", None) or _reason(error)
+        remedy = ["containai doctor --engine docker"]
+        raise EngineError(summary, code="engine.docker", details=str(details), remedy=remedy) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why, in the kernel's words where it was the kernel that refused: the libraries wrap those up."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return str(error)
 
 
 class _Library(NamedTuple):

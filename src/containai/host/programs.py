@@ -6,24 +6,37 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 
+from containai.record import dataclass
 
-def find_programs(programs: Sequence[str], search_path: str, trees: Sequence[str]) -> frozenset[str]:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPrograms:
+    """Where programs are, and which of them are nowhere."""
+
+    paths: frozenset[str]
+    missing: tuple[str, ...] = ()
+
+
+def find_programs(programs: Sequence[str], search_path: str, trees: Sequence[str]) -> FoundPrograms:
     """The real paths of programs below ``trees``, and of every hard link to them there.
 
     Args:
-        programs: Names, looked for on ``search_path``, and absolute paths. What is not there is left out.
+        programs: Names, looked for on ``search_path``, and absolute paths.
     """
     if not programs:
-        return frozenset()
+        return FoundPrograms(paths=frozenset())
     found: set[str] = set()
+    missing = []
     for program in programs:
         places = [program] if program.startswith("/") else [os.path.join(d, program) for d in search_path.split(":")]
-        for place in filter(os.path.isfile, places):
-            real = os.path.realpath(place)
-            if any(real == tree or real.startswith(tree + "/") for tree in trees):
-                found.add(real)
+        real = {os.path.realpath(place) for place in places if os.path.isfile(place)}
+        there = {path for path in real if any(path == tree or path.startswith(tree + "/") for tree in trees)}
+        found |= there
+        if not there:
+            missing.append(program)
     linked = {_identity(path) for path in found if os.stat(path).st_nlink > 1}
-    return frozenset(found | (set(_named(linked, trees)) if linked else set()))
+    named = set(_named(linked, trees)) if linked else set()
+    return FoundPrograms(paths=frozenset(found | named), missing=tuple(missing))
 
 
 def _identity(path: str) -> tuple[int, int]:

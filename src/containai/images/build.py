@@ -100,9 +100,11 @@ def build_images(names: Sequence[str], options: Options, say: Callable[[str], No
     """Build, and tell each line of progress; tags with the identities of their images.
 
     Raises:
-        EngineError: ``image.build``: a step failed; ``image.space``: for want of room. Images built before it stay.
+        EngineError: ``engine.docker``: no daemon answers. ``image.build``: a step failed; ``image.space``: for want
+            of room. Images built before it stay.
     """
     daemon = Daemon()
+    daemon.about()  # one that does not answer is known before a root file system is made for it
     base_image = options.base_image
     if options.rootfs_suite:
         base_image = make_rootfs(daemon, options.rootfs_suite, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import translate
 
 from containai.policy.model import ExecRule
 from containai.policy.tables import Table
@@ -12,7 +13,7 @@ _MAX_PATTERN = 1024  # characters; the record of an exec has no longer word
 _PROGRAM = re.compile(r"(?:/[^/\x00-\x1f\x7f]+)+|[^/\s\x00-\x1f\x7f]{1,255}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_A_PROGRAM = 'the name of a program such as "nc", or an absolute path without "." and ".."'
+_A_PROGRAM = 'the name of a program such as "nc", or an absolute path without "." and ".."; it is no pattern'
 
 
 def parse_programs(execs: Table) -> tuple[str, ...]:
@@ -46,6 +47,8 @@ def _parse_rule(table: Table) -> ExecRule:
         table.refuse("program", _A_PROGRAM)
     if not all(0 < len(pattern) <= _MAX_PATTERN for pattern in rule.arguments):
         table.refuse("arguments", f"patterns of 1 to {_MAX_PATTERN} characters")
+    if not all(map(_can_match, rule.arguments)):
+        table.refuse("arguments", "patterns that can match: each [ with its ], and [[] for the character itself")
     if rule.sha256 and not _DIGEST.fullmatch(rule.sha256):
         table.refuse("sha256", "64 hexadecimal digits")
     # An exec may have more words than are read, and counts as a match then: that must not be every long command line.
@@ -57,4 +60,13 @@ def _parse_rule(table: Table) -> ExecRule:
 
 
 def _is_program(text: str) -> bool:
-    return bool(_PROGRAM.fullmatch(text)) and not any(part in (".", "..") for part in text.split("/"))
+    parts = text.split("/")
+    if not _PROGRAM.fullmatch(text) or any(part in (".", "..") for part in parts):
+        return False
+    return parts[-1] == "[" or not set("*?[") & set(text)  # "[" is a program on most systems
+
+
+def _can_match(pattern: str) -> bool:
+    """Whether a pattern is one: fnmatch takes ``[`` without its ``]`` for itself, which nobody means."""
+    outside = re.sub(r"\[!?+\]?+[^\]]*\]", "", pattern)
+    return "[" not in outside and "(?!)" not in translate(pattern)  # that is how it says "nothing": [z-a]

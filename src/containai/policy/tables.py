@@ -133,6 +133,10 @@ class Table:
         Raises:
             PolicyError: Always.
         """
+        if key not in self.values:
+            raise PolicyError(
+                f"{self.where(key)} is missing", details=f"expected {wanted}", remedy=[f"add {self._key(key)}"]
+            )
         try:
             shown = _shorten(ascii(self.values.get(key)))
         except ValueError:  # an integer too long for Python to print

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from containai.host.cgroups import NoDelegation
 from containai.preflight import remedies
@@ -136,7 +137,9 @@ def _ptrace(facts: Facts, engine: str) -> Finding:
     match facts.ptrace_scope:
         case None if engine == "embedded":
             summary = "no Yama in this kernel; Landlock and seccomp keep ptrace inside the container"
-            return _finding("ptrace_scope", _OFF, summary, (), Verdict.WARN)
+            why = "processes of yours outside of sessions can read each other's memory, as always here"
+            finding = _finding("ptrace_scope", _OFF, summary, ("# nothing to do for a session",), Verdict.WARN)
+            return replace(finding, why=why)
         case None:
             return _finding("ptrace_scope", _OFF, "no Yama in this kernel", remedies.landlock(facts))
         case value if value == UNREADABLE:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from containai.preflight.model import Facts, Platform
 
 _GRUB = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{words} /' /etc/default/grub"
+_NOT_BUILT = "# where that is not enough, this kernel is too old, or was built without it:"
 _LSM = "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
 
 _KERNEL: Mapping[Platform, tuple[str, ...]] = {
@@ -108,14 +109,14 @@ def kernel(facts: Facts) -> tuple[str, ...]:
 
 def landlock(facts: Facts) -> tuple[str, ...]:
     """Landlock: switched on where the kernel has it, else with a newer kernel."""
-    return (*_LSM_ON[facts.platform], "# where that is not enough, the kernel is too old:", *kernel(facts))
+    return (*_LSM_ON[facts.platform], _NOT_BUILT, *kernel(facts))
 
 
 def apparmor_on(facts: Facts) -> tuple[str, ...]:
     """AppArmor itself."""
     if facts.platform is Platform.FEDORA:
         return ("# Fedora's kernel has SELinux instead: use the embedded engine, which Landlock guards", *EMBEDDED)
-    return (package(facts, "apparmor"), *_LSM_ON[facts.platform])
+    return (package(facts, "apparmor"), *_LSM_ON[facts.platform], _NOT_BUILT, *kernel(facts))
 
 
 def apparmor_profile(facts: Facts) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from containai.errors import PreflightRefused
@@ -50,5 +51,15 @@ def refuse_if_needed(facts: Facts, engine: str, *, apart: frozenset[str] = froze
             f"this host cannot run the {engine} engine safely",
             code=f"preflight.{refused[0].id}",
             details="\n".join(f"{finding.id}: {finding.summary}\n  why: {finding.why}" for finding in refused),
-            remedy=tuple(dict.fromkeys(line for finding in refused for line in finding.remedy)),
+            remedy=_remedies(refused),
         )
+
+
+def _remedies(refused: Sequence[Finding]) -> tuple[str, ...]:
+    """The commands of each finding, in their order: one may end with a reboot, and another must be given after it."""
+    named: dict[tuple[str, ...], list[str]] = {}
+    for finding in refused:
+        named.setdefault(finding.remedy, []).append(finding.id)
+    if len(named) == 1:
+        return refused[0].remedy
+    return tuple(line for lines, ids in named.items() if lines for line in (f"# {', '.join(ids)}:", *lines))

@@ -87,7 +87,10 @@ class Verifier:
             raise ProvenanceError(
                 "the commit has no note, so nothing is stated about it",
                 code="provenance.no-note",
-                remedy=[f"git fetch REMOTE {NOTES_REF}:{NOTES_REF}"],
+                remedy=[
+                    "# no session here returned it; if one elsewhere did, fetch its notes:",
+                    f"git fetch REMOTE {NOTES_REF}:{NOTES_REF}",
+                ],
             )
         proven, strangers = [], []
         for line in filter(looks_like_envelope, note.split(b"\n")):

@@ -20,11 +20,16 @@ from containai.errors import SelfTestError
 from containai.host.clock import monotonic_s, now_rfc3339
 from containai.host.process import run
 from containai.policy.load import load_user, parse_repository
+from containai.policy.model import NetworkMode, Policy
 from containai.policy.narrow import Flags, narrow
+from containai.preflight.facts import Trials
+from containai.preflight.report import refuse_if_needed
 from containai.selftest.catalogue import load_catalogue
 from containai.selftest.judge import Session, judge, look
 from containai.selftest.result import Finding, SelfTest, Verdict
 from containai.selftest.stage import MEMORY_BYTES, PASSED_NAME, SECRET_NAME, Stage, set_stage
+from containai.session.engines import ask_docker, images_of, look_at_host, settle_engine
+from containai.session.identity import choose_identity
 
 _THEMES = ("kernel", "files", "processes", "network", "credentials", "git", "evidence")
 _TIMEOUT_S = 400.0
@@ -48,6 +53,21 @@ class Ground:
     home: Path
     state_dir: Path
     config_file: Path
+    docker_host: str = ""
+
+
+def refuse_unfit_host(ground: Ground, engine: str) -> None:
+    """Refuse as the sessions would be refused, before any of them begins.
+
+    Raises:
+        PreflightRefused: This host cannot run the engine.
+    """
+    trials = Trials(choose_identity(), embedded=engine != "docker")
+    policy = _policy(ground)
+    docker = ask_docker(engine, ground.docker_host, images_of("shell", None), apparmor=trials.apparmor_enabled)
+    with_proxy = policy.network.mode is not NetworkMode.NONE
+    facts = look_at_host(trials, ground.state_dir, with_proxy=with_proxy, docker=docker)
+    refuse_if_needed(facts, settle_engine(engine, facts)[0])
 
 
 def run_selftest(ground: Ground, engine: str, version: str) -> SelfTest:
@@ -57,7 +77,7 @@ def run_selftest(ground: Ground, engine: str, version: str) -> SelfTest:
         SelfTestError: A session could not be started: then nothing was tested.
     """
     begun, start = now_rfc3339(), monotonic_s()
-    policy = narrow(load_user(ground.config_file), parse_repository(None), Flags()).policy
+    policy = _policy(ground)
     with set_stage(policy, ground.home, ground.state_dir) as stage:
         before = look(stage)
         first = ["--env", PASSED_NAME, "--", *_program(*_THEMES)]
@@ -82,6 +102,10 @@ def run_selftest(ground: Ground, engine: str, version: str) -> SelfTest:
         duration_s=monotonic_s() - start,
         findings=tuple(findings),
     )
+
+
+def _policy(ground: Ground) -> Policy:
+    return narrow(load_user(ground.config_file), parse_repository(None), Flags()).policy
 
 
 def _program(*themes: str) -> list[str]:
@@ -109,7 +133,7 @@ def _session(ground: Ground, stage: Stage, engine: str, words: Sequence[str]) ->
             "a session of the self-test could not be started, so nothing was tested",
             code="selftest.session",
             details=said[-3000:] or f"status {status}",
-            remedy=["containai doctor"],
+            remedy=[f"containai doctor --engine {engine}"],
         ) from None
     heard = dict(_read_said(said.splitlines()))
     if not heard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from containai.engine.protocol import Container, Engine
 from containai.errors import ContainaiError
@@ -18,6 +19,9 @@ from containai.supervise.loop import ExecSupervisor
 from containai.supervise.rules import RuleBook
 from containai.supervise.spool import Denials
 
+if TYPE_CHECKING:
+    from containai.egress.session import Egress
+
 
 class Guards:
     """What watches one agent. A guard that can no longer do its work ends the agent (A4)."""
@@ -30,6 +34,7 @@ class Guards:
         self._visitors: list[tuple[ExecSupervisor, int]] = []
         self._made = 0
         self._over = False
+        self._egress: Egress | None = None
         self._folder = session.directory.path
         policy = session.plan.policy
         enforced = policy.exec_policy is ExecPolicy.ENFORCE
@@ -114,6 +119,7 @@ class Guards:
         except ContainaiError as error:
             self._fail(error)
         else:
+            self._egress = egress
             always.callback(egress.stop)
 
     @property
@@ -124,6 +130,11 @@ class Guards:
         if not left:
             return ()
         return (f"{left} bytes of exec records are not in the log yet; containai recover moves them",)
+
+    @property
+    def refused_hosts(self) -> tuple[str, ...]:
+        """Hosts that the proxy refused."""
+        return () if self._egress is None else tuple(self._egress.refused)
 
     def _fail(self, error: ContainaiError) -> None:
         self._failure = self._failure or " ".join(filter(None, (error.summary, error.details)))

@@ -19,15 +19,18 @@ from containai.session.decide import Decided, Host
 from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
 from containai.workspace.branch import claim_current_branch, release_branch, reserve_branch
 
+_MOST_NAMED = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """What every later stage works on."""
+    """What every later stage works on; ``notes`` are for the user."""
 
     directory: SessionDir
     plan: SessionPlan
     log: EventLog
     quarantine: Quarantine
+    notes: tuple[str, ...] = ()
 
 
 def open_session(
@@ -74,7 +77,7 @@ def open_session(
         engine_reason=decided.engine_reason,
         image=decided.image,
     )
-    plan = _with_denials(plan)
+    plan, missing = _with_denials(plan)
     directory.write(_record(plan))
     log = EventLog(directory.events_path, directory.id)
     always.callback(log.close)
@@ -84,14 +87,23 @@ def open_session(
         plan=plan,
         log=log,
         quarantine=create_quarantine(directory.quarantine, source, branch),
+        notes=_denial_notes(missing),
     )
 
 
-def _with_denials(plan: SessionPlan) -> SessionPlan:
-    """Find the programs that the policy denies, in the trees that the container has from the host."""
+def _with_denials(plan: SessionPlan) -> tuple[SessionPlan, tuple[str, ...]]:
+    """Find the programs that the policy denies in the trees that the container has; and name those that are nowhere."""
     trees = [str(mount.target) for mount in plan.mounts if mount.kind is MountKind.READ_ONLY]
     search_path = dict(plan.environment).get("PATH", "")
-    return replace(plan, denied_files=tuple(sorted(find_programs(plan.policy.denied_programs, search_path, trees))))
+    found = find_programs(plan.policy.denied_programs, search_path, trees)
+    return replace(plan, denied_files=tuple(sorted(found.paths))), found.missing
+
+
+def _denial_notes(missing: tuple[str, ...]) -> tuple[str, ...]:
+    if not missing:
+        return ()
+    names = ", ".join(map(repr, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
+    return (f"[exec] deny: the session has no program {names}; nothing is denied by it",)
 
 
 def _record(plan: SessionPlan) -> SessionRecord:

@@ -18,6 +18,8 @@ class Outcome:
         not_run: Why the agent's program could not be run; empty when it was.
         commits: Hashes returned to the host repository, oldest first.
         branch: Where they stand; the planned branch, or a numbered one beside it.
+        memory_kills: How many processes of the agent the kernel killed for lack of memory, as far as it is known.
+        refused_hosts: Hosts that the proxy refused, in the order of the first request; ``MOST_REFUSED`` at most.
         problem: Why work could not be returned; empty when all is well.
         kept: Directory that still holds work, when not everything was returned.
         notes: Facts for the user.
@@ -33,6 +35,8 @@ class Outcome:
     startup_s: float | None
     duration_s: float
     not_run: str = ""
+    memory_kills: int = 0
+    refused_hosts: tuple[str, ...] = ()
     problem: str = ""
     kept: Path | None = None
     notes: tuple[str, ...] = ()

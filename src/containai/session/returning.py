@@ -123,7 +123,7 @@ def _needed(plan: SessionPlan) -> frozenset[str]:
     if not plan.denied_files:
         return frozenset()
     trees = [str(mount.target) for mount in plan.mounts if mount.kind is MountKind.READ_ONLY]
-    return find_programs(sorted({*PROGRAMS, "sh"}), HOUSEKEEPING_PATH, trees)
+    return find_programs(sorted({*PROGRAMS, "sh"}), HOUSEKEEPING_PATH, trees).paths
 
 
 def _apply(

@@ -157,7 +157,9 @@ def _clear_branch(directory: SessionDir, record: SessionRecord, sessions: Sequen
         command = ("delete", f"refs/heads/{branch.name}", "", branch.commit)
         if update_refs(subject.git_dir, [command], "containai: session removed") is None:
             return f"{branch.name} is contained in another branch, and is deleted"
-    return f"{branch.name} has work that is in no other branch: kept as {_archive(subject)}"
+    archive = _archive(subject)
+    kept = "it stays" if archive == branch.name else f"it is kept as {archive}"
+    return f"{branch.name} has work that is in no other branch: {kept}"
 
 
 def _refuse_open(record: SessionRecord, triggers: Sequence[Trigger], acknowledged: frozenset[str]) -> None:

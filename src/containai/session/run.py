@@ -82,7 +82,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
             if inside:
                 check_out_inside(container, session, signals)
             asked.pop_all()
-        notes = (*decided.notes, *told, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
+        notes = (*decided.notes, *session.notes, *told, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
         ended, guards = _attend(
             engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
         )
@@ -157,6 +157,8 @@ def _settle(engine: Engine, session: OpenSession, ended: Attended, guards: Guard
         startup_s=guards.supervisor.first_exec_s,
         duration_s=since_process_start_s(),
         not_run=ended.not_run,
+        memory_kills=ended.memory_kills,
+        refused_hosts=guards.refused_hosts,
         problem=guards.check() or brought.problem,
         kept=session.directory.path if brought.kept else None,
         notes=(*brought.notes, *left, *guards.notes),

@@ -21,7 +21,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from enum import Enum
@@ -311,9 +311,21 @@ class SessionStore:
         if len(begun) != 1:
             raise NotFoundError(
                 f"no session {wanted!r}" if not begun else f"{wanted!r} fits {len(begun)} sessions",
+                details="" if begun else _did_you_mean(wanted, [record for _, record in sessions]),
                 remedy=["containai list"],
             )
         return begun[0]
+
+
+def _did_you_mean(wanted: str, records: Sequence[SessionRecord]) -> str:
+    """The name most like it: of the repository that the user stands in where there is one."""
+    from difflib import get_close_matches
+
+    for some in ([record for record in records if _stands_in(record.repository)], records):
+        names = {name for record in some for name in (record.id, record.name, record.branch)}
+        if near := get_close_matches(wanted, sorted(names), n=1):
+            return f"did you mean {near[0]!r}?"
+    return ""
 
 
 def _stands_in(repository: str) -> bool:

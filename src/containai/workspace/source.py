@@ -41,10 +41,18 @@ def resolve_source(path: Path, *, user: Mapping[str, str] = _NO_USER, state_dir:
         place = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise WorkspaceError(
-            "the source does not exist", code="workspace.not-found", details=f"{path}: {error}"
+            "the source does not exist",
+            code="workspace.not-found",
+            details=f"{path}: {getattr(error, 'strerror', None) or error}",
+            remedy=["name a directory of a git repository: containai run SOURCE -- COMMAND"],
         ) from error
     if not place.is_dir():
-        raise WorkspaceError("the source is not a directory", code="workspace.not-found", details=str(path))
+        raise WorkspaceError(
+            "the source is not a directory",
+            code="workspace.not-found",
+            details=str(path),
+            remedy=["name a directory of a git repository: containai run SOURCE -- COMMAND"],
+        )
     if state_dir is not None and place.is_relative_to(state_dir.resolve()):
         raise WorkspaceError(
             "the source is the workspace of a session",

@@ -13,7 +13,7 @@ import pytest
 
 from containai.host.cgroups.delegation import Host, search
 from containai.host.cgroups.layout import Layout, parse_hierarchies, parse_membership
-from containai.host.cgroups.limits import limits_of
+from containai.host.cgroups.limits import limits_of, memory_kills_file, read_memory_kills
 from containai.host.cgroups.model import UNLIMITED, Delegation, EffectiveLimits, Kind, NoDelegation
 from containai.policy.model import GIB, Limits
 
@@ -320,3 +320,17 @@ def test_limits_of_v1_groups(tmp_path: Path) -> None:
     (tmp_path / "pids/pids.max").write_text("max\n")
     unlimited = EffectiveLimits(pids_max=UNLIMITED, memory_bytes=UNLIMITED, swap_bytes=UNLIMITED, cpus=UNLIMITED)
     assert limits_of(layout) == unlimited
+
+
+def test_kills_for_lack_of_memory_are_counted_in_either_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "events").write_text("low 0\nhigh 0\nmax 31\noom 3\noom_kill 2\noom_group_kill 0\n")
+    (tmp_path / "control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
+    (tmp_path / "old").write_text("oom_kill_disable 0\nunder_oom 0\n")  # a kernel before 4.13
+    assert [read_memory_kills(tmp_path / name) for name in ("events", "control", "old")] == [2, 7, 0]
+    two, one = v2_layout(tmp_path / "two", "/a"), v1_layout(tmp_path / "one", {"memory": "/b"})
+    for layout, path in ((two, "two/a/memory.events"), (one, "one/memory/b/memory.oom_control")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        monkeypatch.setattr("containai.host.cgroups.limits.read_layout", lambda _pid, found=layout: found)
+        assert memory_kills_file(1) == tmp_path / path

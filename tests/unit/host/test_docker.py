@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import pytest
+
+from containai.errors import EngineError
+from containai.host.docker import Daemon
 
 pytestmark = pytest.mark.user
 
@@ -24,3 +30,20 @@ def test_a_launch_loads_the_plain_client_alone() -> None:
     done = subprocess.run([sys.executable, "-c", _LOOK], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["APIClient ImageNotFound RequestException", ""]
     assert done.returncode == 0, done.stderr  # and who wants the other library finds it
+
+
+def test_a_daemon_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the library leaves the socket to the collector
+        with pytest.raises(EngineError) as told:
+            Daemon(str(tmp_path / "no.sock")).about()
+        error = told.value
+        said = (error.summary, error.code, error.details, error.remedy)
+        del error, told
+        gc.collect()
+    assert said == (
+        f"the daemon behind {tmp_path}/no.sock does not answer",
+        "engine.docker",
+        "No such file or directory",
+        ("containai doctor --engine docker",),
+    )

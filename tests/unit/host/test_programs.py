@@ -26,7 +26,7 @@ def tree(tmp_path: Path) -> Path:
 
 def found(tree: Path, *programs: str) -> set[str]:
     names = find_programs(programs, f"{tree}/home:{tree}/usr/bin", [f"{tree}/usr"])
-    return {os.path.relpath(name, tree) for name in names}
+    return {os.path.relpath(name, tree) for name in names.paths}
 
 
 def test_names_links_and_paths_lead_to_files_in_the_trees(tree: Path) -> None:
@@ -34,6 +34,15 @@ def test_names_links_and_paths_lead_to_files_in_the_trees(tree: Path) -> None:
     assert found(tree, "link") == {"usr/lib/deep/three"}
     assert found(tree, f"{tree}/usr/bin/link") == {"usr/lib/deep/three"}
     assert found(tree, "none", f"{tree}/usr/none", "bin") == set()
+
+
+def test_what_is_nowhere_is_named(tree: Path) -> None:
+    programs = ("one", "none", f"{tree}/usr/none", f"{tree}/usr/bin/two", f"{tree}/home/one")
+    assert find_programs(programs, f"{tree}/home:{tree}/usr/bin", [f"{tree}/usr"]).missing == (
+        "none",
+        f"{tree}/usr/none",
+        f"{tree}/home/one",
+    )
 
 
 def test_every_hard_link_is_found(tree: Path) -> None:

@@ -67,6 +67,9 @@ class Recorder:
             raise EngineError("it broke", code="image.build")
         yield "Step 1/1"
 
+    def about(self) -> tuple[str, str]:
+        return "Docker", "26.0"
+
     def image(self, reference: str) -> dict[str, Any]:
         return {"Id": f"sha256:{reference}"}
 
@@ -224,3 +227,19 @@ def test_the_registry_is_the_one_of_the_users_npm(tmp_path: Path, answer: str, f
 def test_without_npm_the_registry_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not known"):
         find_registry({"PATH": str(tmp_path)})
+
+
+class Absent(Recorder):
+    """Stands for a daemon that does not answer."""
+
+    def about(self) -> tuple[str, str]:
+        raise EngineError("it does not answer", code="engine.docker")
+
+
+def test_the_daemon_is_asked_before_a_root_file_system_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(building, "Daemon", Absent)
+    monkeypatch.setattr(building, "make_rootfs", lambda _daemon, suite, _say: made.append(suite))
+    with pytest.raises(EngineError) as told:
+        build_images(["base"], Options(npm_registry=REGISTRY, rootfs_suite="trixie"), lambda _line: None)
+    assert (told.value.code, made) == ("engine.docker", [])

@@ -223,6 +223,24 @@ sha256 = "{"AB" * 32}"
         )
 
 
+CANNOT_MATCH = ("[z", "[", "[]", "[!]", "[!", "a[b]c[", "[z-a]", "x[]a")
+
+
+def test_brackets_that_are_whole_and_a_program_of_that_name_are_fine() -> None:
+    for pattern in ("[z]", "[]]", "[!]]", "[[]", "]", "[a-z]*", "-[!x]"):
+        text = f'[[exec.rules]]\nname = "a"\nprogram = "["\narguments = ["{pattern}"]\n'
+        (rule,) = parse_user(text.encode(), "cfg.toml").exec_rules
+        assert (rule.program, rule.arguments) == ("[", (pattern,))
+    for path in ("[", "/usr/bin/["):
+        assert parse_user(f'[exec]\ndeny = ["{path}"]\n'.encode(), "cfg.toml").denied_programs == (path,)
+
+
+def test_a_rule_without_a_name_is_told_so() -> None:
+    with pytest.raises(PolicyError) as refused:
+        parse_user(b'[[exec.rules]]\nprogram = "git"\narguments = ["x"]\n', "cfg.toml")
+    assert refused.value.summary == "cfg.toml: exec.rules[0].name is missing"
+
+
 @pytest.mark.parametrize(
     ("rule", "key"),
     [
@@ -232,6 +250,11 @@ sha256 = "{"AB" * 32}"
         ('name = "a"\narguments = ["x"]', "arguments"),
         ('name = "a"\nprogram = "git"\narguments = [""]', "arguments"),
         ('name = "a"\nprogram = "../git"\narguments = ["x"]', "program"),
+        *(
+            (f'name = "a"\nprogram = "{bad}"\narguments = ["x"]', "program")
+            for bad in ("git[", "gi*", "g?t", "/bin/[g]it")
+        ),
+        *((f'name = "a"\nprogram = "git"\narguments = ["x", "{bad}"]', "arguments") for bad in CANNOT_MATCH),
         ('name = "a"\nsha256 = "abc"', "sha256"),
         ('name = "a"\nsha256 = 3', "sha256"),
         ('name = "a"\nallow = true', "allow"),

@@ -10,7 +10,7 @@ import pytest
 from containai.errors import PreflightRefused
 from containai.host.cgroups import NoDelegation
 from containai.preflight.checks import check
-from containai.preflight.model import Tool
+from containai.preflight.model import Tool, Verdict
 from containai.preflight.report import as_json, refuse_if_needed, verdict_of
 from tests.unit.preflight.test_checks import BAD, GOOD, UNKNOWN, with_
 
@@ -36,6 +36,25 @@ def test_all_refusals_are_shown_together() -> None:
     assert {"sudo sysctl -w kernel.yama.ptrace_scope=1", "sudo mkdir /g", "sudo apt-get install git"} <= set(
         error.remedy
     )
+
+
+def test_the_commands_of_one_check_stay_together_in_their_order() -> None:
+    """Those that end with a reboot, and those that a reboot would undo."""
+    facts = with_(apparmor_enabled=False, ptrace_scope=None, docker=None)
+    with pytest.raises(PreflightRefused) as refused:
+        refuse_if_needed(facts, "docker")
+    lines = refused.value.remedy
+    heads = {
+        name: number
+        for number, line in enumerate(lines)
+        if line.startswith("# ") and line.endswith(":")
+        for name in line[2:-1].split(", ")
+    }
+    for finding in check(facts, "docker"):
+        if finding.verdict is Verdict.REFUSE:
+            begin = heads[finding.id] + 1
+            assert lines[begin : begin + len(finding.remedy)] == finding.remedy
+    assert lines.count("sudo reboot") > 2
 
 
 def test_a_remedy_is_shown_once() -> None:

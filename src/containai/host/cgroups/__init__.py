@@ -4,12 +4,19 @@ find_delegation()            where, or why nowhere and what mends it
 create(delegation, ...)      a group with limits; the container's first process joins it by itself
 effective_limits(pid)        what the kernel says that a process is limited to
 find_leftovers(sessions)     groups of sessions that are dead
+memory_kills_file(pid)       where the kernel counts whom it killed for lack of memory; read_memory_kills reads it
 uncounted_sockets_bytes()    what may wait in sockets where that is no memory of a group's
 """
 
 from containai.host.cgroups.delegation import find_delegation
 from containai.host.cgroups.group import Cgroup, create, find_leftovers
-from containai.host.cgroups.limits import effective_limits, sockets_usage_file, uncounted_sockets_bytes
+from containai.host.cgroups.limits import (
+    effective_limits,
+    memory_kills_file,
+    read_memory_kills,
+    sockets_usage_file,
+    uncounted_sockets_bytes,
+)
 from containai.host.cgroups.model import UNLIMITED, Delegation, EffectiveLimits, Kind, NoDelegation
 
 __all__ = [
@@ -23,6 +30,8 @@ __all__ = [
     "effective_limits",
     "find_delegation",
     "find_leftovers",
+    "memory_kills_file",
+    "read_memory_kills",
     "sockets_usage_file",
     "uncounted_sockets_bytes",
 ]

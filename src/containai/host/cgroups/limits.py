@@ -95,6 +95,29 @@ def sockets_usage_file(pid: int) -> Path | None:
     return file if file is not None and file.exists() else None
 
 
+def memory_kills_file(pid: int) -> Path | None:
+    """Where the kernel counts the processes of a process's group that it killed for lack of memory.
+
+    Raises:
+        OSError: The process is gone.
+    """
+    layout = read_layout(pid)
+    if found := layout.of("memory"):
+        return found[1] / "memory.oom_control"
+    unified = layout.unified()
+    return unified[1] / "memory.events" if unified else None
+
+
+def read_memory_kills(file: Path) -> int:
+    """The count in such a file. Source: cgroup-v2.rst, memory.events; cgroup-v1/memory.rst, oom_kill.
+
+    Raises:
+        OSError: The group is gone.
+    """
+    fields = dict(line.partition(" ")[::2] for line in file.read_text().splitlines())
+    return int(fields.get("oom_kill", 0))
+
+
 def has_swap() -> bool:
     """Whether this machine swaps at all. Where it does not, the kernel may offer no limit of it."""
     try:
