@@ -68,27 +68,7 @@ def build_parser() -> Parser:
     review.add_argument("--json", action="store_true", help="print one JSON object")
     review.add_argument("--web", nargs="?", const="", metavar="FILE", help=_WEB)
     review.add_argument("--difftool", action="store_true", help="open the diff in your own git difftool")
-    merge = commands.add_parser("merge", help="merge a session's work into your branch")
-    merge.add_argument("session", metavar="SESSION", help="id, name or branch")
-    merge.when_missing = "put SESSION first: containai merge SESSION --acknowledge ID [ID ...]"
-    merge.add_argument(
-        "--acknowledge",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar="ID",
-        help="triggers that you have looked at, one or several: ids of `containai review`, or a kind for all of it",
-    )
-    how = merge.add_mutually_exclusive_group()
-    for name, text in _HOW:
-        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=text)
-    merge.add_argument("--into", metavar="BRANCH", help="the branch that receives it (default: the one checked out)")
-    merge.add_argument("--json", action="store_true", help="print one JSON object")
-    drop = commands.add_parser("drop", help="decide against a session's work: its branch is archived")
-    drop.add_argument("session", metavar="SESSION", help="id, name or branch")
-    remove = commands.add_parser("remove", help="remove an ended session, its log, and its branch once that is merged")
-    remove.add_argument("session", metavar="SESSION", help="id, name or branch")
-    remove.add_argument("-y", "--force", action="store_true", help="also if it holds work that was never returned")
+    _add_decisions(commands)
     _add_provenance(commands.add_parser("provenance", help="prove which session a commit came from"))
     _add_image(commands.add_parser("image", help="build the images of Docker sessions"))
     selftest = commands.add_parser("selftest", help="attack your own sandbox from inside, and see what holds")
@@ -114,6 +94,30 @@ _HOW = (
 )
 _WEB = "write one HTML page for a second reader, to FILE or into the session's directory, and print its path"
 _ENGINE = "which engine (default: %(default)s)"
+
+
+def _add_decisions(commands: argparse._SubParsersAction[Parser]) -> None:
+    merge = commands.add_parser("merge", help="merge a session's work into your branch")
+    merge.add_argument("session", metavar="SESSION", help="id, name or branch")
+    merge.when_missing = "put SESSION first: containai merge SESSION --acknowledge ID [ID ...]"
+    merge.add_argument(
+        "--acknowledge",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="triggers that you have looked at, one or several: ids of `containai review`, or a kind for all of it",
+    )
+    how = merge.add_mutually_exclusive_group()
+    for name, text in _HOW:
+        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=text)
+    merge.add_argument("--into", metavar="BRANCH", help="the branch that receives it (default: the one checked out)")
+    merge.add_argument("--json", action="store_true", help="print one JSON object")
+    drop = commands.add_parser("drop", help="decide against a session's work: its branch is archived")
+    drop.add_argument("session", metavar="SESSION", help="id, name or branch")
+    remove = commands.add_parser("remove", help="remove an ended session, its log, and its branch once that is merged")
+    remove.add_argument("session", metavar="SESSION", help="id, name or branch")
+    remove.add_argument("-y", "--force", action="store_true", help="also if it holds work that was never returned")
 
 
 def _add_image(image: argparse.ArgumentParser) -> None:

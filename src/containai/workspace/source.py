@@ -37,22 +37,7 @@ def resolve_source(path: Path, *, user: Mapping[str, str] = _NO_USER, state_dir:
 
     Trust: the user names ``path``; git's own ``safe.directory`` rules decide whether the repository around it is used.
     """
-    try:
-        place = path.resolve(strict=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WorkspaceError(
-            "the source does not exist",
-            code="workspace.not-found",
-            details=f"{path}: {getattr(error, 'strerror', None) or error}",
-            remedy=["name a directory of a git repository: containai run SOURCE -- COMMAND"],
-        ) from error
-    if not place.is_dir():
-        raise WorkspaceError(
-            "the source is not a directory",
-            code="workspace.not-found",
-            details=str(path),
-            remedy=["name a directory of a git repository: containai run SOURCE -- COMMAND"],
-        )
+    place = _find_place(path)
     if state_dir is not None and place.is_relative_to(state_dir.resolve()):
         raise WorkspaceError(
             "the source is the workspace of a session",
@@ -90,6 +75,26 @@ def resolve_source(path: Path, *, user: Mapping[str, str] = _NO_USER, state_dir:
 def history_depth(git_dir: Path) -> int:
     """How many commits of a repository are given; 0 is the branch's whole history."""
     return 0 if _is_small_and_complete(git_dir) else SHALLOW_DEPTH
+
+
+def _find_place(path: Path) -> Path:
+    try:
+        place = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WorkspaceError(
+            "the source does not exist",
+            code="workspace.not-found",
+            details=f"{path}: {getattr(error, 'strerror', None) or error}",
+            remedy=["name a directory of a git repository: containai run SOURCE -- COMMAND"],
+        ) from error
+    if not place.is_dir():
+        raise WorkspaceError(
+            "the source is not a directory",
+            code="workspace.not-found",
+            details=str(path),
+            remedy=["name a directory of a git repository: containai run SOURCE -- COMMAND"],
+        )
+    return place
 
 
 def _refusal(place: Path, parts: list[bytes], said: str, user: Mapping[str, str]) -> WorkspaceError:
