@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fills the generated parts of docs/: the seccomp table, the error page, the checks, the command-line reference.
+"""Fills the generated parts of docs/: the seccomp table, the error page, the checks, the hosts, the command line.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. ``--check`` changes nothing and says
 which pages are out of date.
@@ -8,32 +8,18 @@ which pages are out of date.
 from __future__ import annotations
 
 import argparse
-import ast
 import errno
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from containai.errors import ContainaiError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
+from scripts.raised_errors import raised_errors  # noqa: E402
+
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class RaisedError:
-    """One error that the code raises, as far as its source tells."""
-
-    code: str
-    exit_status: str
-    summary: str
-    remedy: str
 
 
 def seccomp_table() -> str:
@@ -76,7 +62,7 @@ def _code(names: Sequence[str]) -> str:
 def error_table() -> str:
     """Every error code in the source, with what is said and what helps."""
     lines = ["| code | status | what it says | what to do |", "| --- | --- | --- | --- |"]
-    for error in sorted(set(raised_errors())):
+    for error in sorted(set(raised_errors(ROOT / "src"))):
         if error.code.startswith("<"):
             continue  # a helper that passes a code on
         cells = (f"`{error.code}`", error.exit_status, error.summary, error.remedy)
@@ -118,55 +104,6 @@ def _option_line(action: argparse.Action, command: argparse.ArgumentParser) -> s
     return f"| {_cell(names)} | {_cell(text)} |"
 
 
-def raised_errors() -> Iterator[RaisedError]:
-    """Find the errors in the source: each call of an error class that has its code written out."""
-    from containai import errors
-
-    classes: dict[str, type[errors.ContainaiError]] = {
-        name: kind
-        for name, kind in vars(errors).items()
-        if isinstance(kind, type) and issubclass(kind, errors.ContainaiError)
-    }
-    for path in sorted(ROOT.glob("src/containai/**/*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
-                continue
-            kind = classes.get(node.func.id)
-            if kind is None:
-                continue
-            given = {keyword.arg: keyword.value for keyword in node.keywords}
-            yield RaisedError(
-                code=_text(given["code"]) if "code" in given else kind.default_code,
-                exit_status=_status(kind),
-                summary=_text(node.args[0]),
-                remedy=_text(given["remedy"]) if "remedy" in given else "",
-            )
-
-
-def _status(kind: type[ContainaiError]) -> str:
-    return " or ".join(map(str, getattr(kind, "exit_statuses", (kind.exit_status,))))
-
-
-def _text(node: ast.expr) -> str:
-    """What an expression says, with a placeholder for what is known only at run time."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.JoinedStr(values=parts):
-            return "".join(_text(part) for part in parts)
-        case ast.FormattedValue(value=value):
-            return f"<{ast.unparse(value).rsplit('.', 1)[-1].strip('()')}>"
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return "; ".join(_text(item) for item in items)
-        case ast.IfExp(body=body, orelse=orelse):
-            return "; or: ".join(filter(None, (_text(body), _text(orelse))))
-        case ast.BinOp(left=left, right=right):
-            return f"{_text(left)}{_text(right)}"
-        case ast.Starred(value=value):
-            return _text(value)
-    return f"<{ast.unparse(node).rsplit('.', 1)[-1]}>"
-
-
 def _cell(text: str) -> str:
     # Inside of code, Markdown takes an angle bracket as it is; outside it would be HTML.
     pieces = " ".join(text.replace("|", "\\|").split()).split("`")
@@ -180,7 +117,15 @@ def preflight_reference() -> str:
     return render_reference()
 
 
+def default_domains() -> str:
+    """The hosts of the default list, one a line."""
+    from containai.policy.model import DEFAULT_DOMAINS
+
+    return "```text\n" + "\n".join(DEFAULT_DOMAINS) + "\n```\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "default-domains": default_domains,
     "preflight-reference": preflight_reference,
     "seccomp-table": seccomp_table,
     "docker-comparison": docker_comparison,

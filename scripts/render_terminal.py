@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Draws text from standard input as a terminal, in SVG: the picture in the README is a real session.
 
-    containai demo 2>&1 | scripts/render_terminal.py --command 'containai demo' \
-        --cut '^diff --git' '^What was stopped' >docs/images/demo.svg
+    containai demo 2>&1 | scripts/render_terminal.py --command './bootstrap demo' \
+        --cut . '^What was stopped' --cut '^The record' '' >docs/images/demo.svg
 
-``--cut FROM TO`` leaves out the lines from the first that matches FROM up to the next that matches TO, and says
-how many.
+``--cut FROM TO`` leaves out the lines from the first that matches FROM up to the next that matches TO, or all that
+follow where TO is empty, and says how many.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from xml.sax.saxutils import escape
 
 COLUMNS = 118
-FONT_PX, CHAR_PX, LINE_PX, MARGIN_PX, BAR_PX = 13, 7.83, 18, 16, 30
+FONT_PX, CHAR_PX, LINE_PX, MARGIN_PX, BAR_PX = 13, 7.83, 17, 14, 28
 GROUND, BAR, TEXT = "#0d1117", "#161b22", "#c9d1d9"
 GREEN, RED, YELLOW, DIM, BRIGHT = "#3fb950", "#ff7b72", "#d29922", "#8b949e", "#f0f6fc"
 
@@ -38,6 +38,8 @@ def cut(lines: list[str], begin: str, end: str) -> list[str]:
     first = next((at for at, line in enumerate(lines) if re.search(begin, line)), None)
     if first is None:
         raise SystemExit(f"render_terminal: no line matches {begin!r}")
+    if not end:
+        return [*lines[:first], f"[{len(lines) - first} lines left out]"]
     last = next((at for at in range(first, len(lines)) if re.search(end, lines[at])), None)
     if last is None:
         raise SystemExit(f"render_terminal: no later line matches {end!r}")

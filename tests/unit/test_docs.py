@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from containai.errors import ContainaiError
+from containai.policy.domains import allows
+from containai.policy.model import DEFAULT_DOMAINS
 from scripts import generate_docs
+from scripts.raised_errors import raised_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -53,9 +57,37 @@ def test_a_change_of_the_source_makes_a_page_stale(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_error_has_a_stable_code() -> None:
-    for error in generate_docs.raised_errors():
+    for error in raised_errors(ROOT / "src"):
         if not error.code.startswith("<"):
             assert re.fullmatch(r"[a-z]+(\.[a-z0-9<>_-]+)*", error.code), error
     kinds = [kind for kind in vars(__import__("containai.errors").errors).values() if isinstance(kind, type)]
     codes = [kind.default_code for kind in kinds if issubclass(kind, ContainaiError)]
     assert len(codes) == len(set(codes)) > 8
+
+
+def test_a_placeholder_of_an_error_is_words_not_source() -> None:
+    found = 0
+    for error in raised_errors(ROOT / "src"):
+        for text in (error.summary, error.remedy):
+            placeholders = re.findall(r"<[^<>]*>", text)
+            found += len(placeholders)
+            assert [each for each in placeholders if not re.fullmatch(r"<[a-z][a-z` ]*>", each)] == [], error
+            assert "<" not in re.sub(r"<[^<>]*>", "", text), error
+    assert found > 100
+
+
+def test_the_example_configuration_allows_what_pip_asks() -> None:
+    (example,) = re.findall(
+        r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    domains = tomllib.loads(example)["network"]["domains"]
+    assert all(allows(domains, host) for host in ("pypi.org", "files.pythonhosted.org"))
+
+
+def test_the_hosts_named_as_missing_are_not_on_the_default_list() -> None:
+    page = (ROOT / "docs/network.md").read_text(encoding="utf-8")
+    _, rows = page.split("| command | asks | on the default list |\n| --- | --- | --- |\n")
+    table = rows.split("\n\n")[0]
+    hosts = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[2])]
+    assert hosts == ["pypi.org", "files.pythonhosted.org", "github.com"]
+    assert not any(allows(DEFAULT_DOMAINS, host) for host in hosts)

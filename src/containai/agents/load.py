@@ -49,7 +49,12 @@ def load_adapter(name: str, directory: Path = BUILT_IN) -> Adapter:
         return _parse(tomllib.loads(path.read_text(encoding="utf-8")), path)
     except (PolicyError, tomllib.TOMLDecodeError, OSError, UnicodeError) as error:
         details = error.details if isinstance(error, PolicyError) else ""
-        raise AgentError(f"{path.name} describes no agent: {error}", code="agent.invalid", details=details) from error
+        raise AgentError(
+            f"{path.name} describes no agent: {error}",
+            code="agent.invalid",
+            details=details,
+            remedy=[f"correct {path}"],
+        ) from error
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> UsageError:

@@ -104,6 +104,7 @@ def _within_modules(place: Path, name: str) -> Path:
             f"the package {name} is a link out of {MODULES}",
             code="agent.unusable",
             details=f"{place} leads to {real}, which would be shown to the agent as a whole",
+            remedy=[f"npm install --global {name} # a copy in the place of the link (npm link)"],
         )
     return real
 
@@ -113,5 +114,10 @@ def _manifest(directory: Path) -> dict[str, Any]:
         with (directory / "package.json").open("rb") as file:
             manifest = json.loads(file.read(_MAX_JSON_BYTES))
     except (OSError, ValueError) as error:
-        raise AgentError(f"the package in {directory} is damaged", code="agent.unusable", details=str(error)) from error
+        raise AgentError(
+            f"the package in {directory} is damaged",
+            code="agent.unusable",
+            details=str(error),
+            remedy=["install it again with npm"],
+        ) from error
     return manifest if isinstance(manifest, dict) else {}

@@ -189,6 +189,7 @@ def _check_exposure(mount: Mount, home: Path) -> None:
             f"{mount.source} will not be shown to an agent",
             code="agent.exposure",
             details="the agent's program seems to be there, and so are your own files",
+            remedy=["install the agent in a directory of its own: npm install --global, or below ~/.local"],
         )
 
 

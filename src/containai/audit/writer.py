@@ -15,6 +15,8 @@ from containai.audit.chain import GENESIS, link
 from containai.errors import AuditError
 from containai.host.clock import now_rfc3339
 
+_ROOM = "df -h: is there room where the state is kept?"
+
 
 class Kind(Enum):
     """The kinds of event of the contract (``containai log --kind``)."""
@@ -42,7 +44,11 @@ class EventLog:
             self._seq, self._prev = _tail(path)
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError) as error:
-            raise AuditError("the event log cannot be opened", details=f"{path}: {error}") from error
+            raise AuditError(
+                "the event log cannot be opened",
+                details=f"{path}: {error}",
+                remedy=["df -h: is there room?", "containai doctor"],
+            ) from error
         if torn:
             self.append(Kind.SESSION, "log-repaired", torn_bytes=torn)
 
@@ -81,10 +87,12 @@ class EventLog:
             try:
                 written = os.write(self._fd, whole)
             except OSError as error:
-                raise AuditError("the event log cannot be written", details=f"{self.path}: {error}") from error
+                raise AuditError(
+                    "the event log cannot be written", details=f"{self.path}: {error}", remedy=[_ROOM]
+                ) from error
             if written != len(whole):
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
-                raise AuditError("the event log cannot be written", details=f"{self.path}: no space")
+                raise AuditError("the event log cannot be written", details=f"{self.path}: no space", remedy=[_ROOM])
             self._seq, self._prev = seq, prev
 
     @property
@@ -103,7 +111,9 @@ class EventLog:
             try:
                 os.fsync(self._fd)
             except OSError as error:
-                raise AuditError("the event log cannot be written", details=f"{self.path}: {error}") from error
+                raise AuditError(
+                    "the event log cannot be written", details=f"{self.path}: {error}", remedy=[_ROOM]
+                ) from error
 
     def close(self) -> None:
         """Make the log durable and close it. Idempotent."""
@@ -151,4 +161,6 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
                     raise ValueError("not an object")
                 yield event
     except (OSError, ValueError) as error:
-        raise AuditError("the event log cannot be read", details=f"{path}: {error}") from error
+        raise AuditError(
+            "the event log cannot be read", details=f"{path}: {error}", remedy=[f"ls -l {path}"]
+        ) from error

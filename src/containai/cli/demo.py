@@ -30,6 +30,8 @@ from containai.host.process import MINIMAL_ENVIRONMENT, run
 _TASK = b"make parse() understand 1h30m\n"
 _CANARY = "demo-canary: this is no real key"
 _TIMEOUT_S = 120.0
+_SAID_COLUMNS = 54
+_BOOTSTRAP = Path(__file__).resolve().parents[3] / "bootstrap"  # in a checkout
 _HOST_OF = {"reach exfil.example": "exfil.example", "reach the cloud's metadata service": "169.254.169.254"}
 
 
@@ -37,20 +39,21 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Run the demo; 1 when anything got through."""
     place = Path(tempfile.mkdtemp(prefix="containai-demo-"))
     try:
-        return _Demo(place, here, console).play()
+        return _Demo(place, here, console, kept=args.keep).play()
     finally:
         if args.keep:
-            print(f"The sample repository is kept: {place / 'sample'}")
+            print(f"\nThe sample repository is kept: {place / 'sample'}")
         else:
             shutil.rmtree(place, ignore_errors=True)
 
 
 class _Demo:
-    def __init__(self, place: Path, here: Surroundings, console: Console) -> None:
+    def __init__(self, place: Path, here: Surroundings, console: Console, *, kept: bool) -> None:
         self.repository = place / "sample"
         self.key = place / "home" / ".ssh" / "id_ed25519"
         self.here = here
         self.console = console
+        self.kept = kept
 
     def play(self) -> int:
         self._make_sample()
@@ -82,7 +85,7 @@ class _Demo:
         done = run(["git", "-C", self.repository, *arguments], env={**MINIMAL_ENVIRONMENT, "HOME": str(self.here.home)})
         if done.status != 0:
             raise ContainaiError("the sample repository cannot be made", code="demo.git", details=done.said)
-        return done.stdout.decode(errors="replace").strip()
+        return done.stdout.decode(errors="replace").rstrip()  # a diffstat begins with a blank
 
     def _run_session(self, port: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         agent = (resources.files("containai.data.demo") / "agent.py").read_text()
@@ -96,7 +99,10 @@ class _Demo:
             timeout_s=_TIMEOUT_S,
         )  # fmt: skip
         said = done.said.splitlines()
-        print("\n".join(line for line in said if not line.startswith("{")))
+        for line in said:
+            if not line.startswith("{"):
+                # What the session's end advises needs the sample repository, which is gone when the demo is over.
+                print(line if self.kept else line.partition("; look: ")[0])
         try:
             return json.loads(done.stdout), [json.loads(line) for line in said if line.startswith("{")]
         except ValueError as error:
@@ -125,7 +131,7 @@ class _Demo:
             if attempt["wall"] == "return server":
                 held = held and "refs/heads/main" in refused
             through += not held
-            said = printable(attempt["said"])[:60]
+            said = _shorten(printable(attempt["said"]))
             rows.append(("stopped" if held else "GOT THROUGH", attempt["name"], attempt["wall"], said))
         print_table(("", "ATTEMPT", "STOPPED BY", "THE AGENT SAW"), rows)
         return through
@@ -158,8 +164,24 @@ class _Demo:
             broken = find_break(log)
         print(f"  {', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))} events in one chained log;")
         print(f"  the chain {'holds' if broken is None else f'BREAKS at line {broken.line}'}.")
-        print(f"  Read it: containai log {result['session']}")
+        program = _typed(self.here.search_path)
+        print(f"  Read it: {program} log {result['session']}")
         print(f"  Started in {result['startup_s']} s, over after {result['duration_s']} s.")
+        if program != "containai" and _BOOTSTRAP.is_file():
+            print(f"\nNext: {_BOOTSTRAP} install")
+
+
+def _typed(search_path: str) -> str:
+    """How this program is called in the user's shell: by its name only where his PATH leads to it."""
+    own = Path(sys.executable).parent / "containai"
+    found = shutil.which("containai", path=search_path)
+    if not own.exists() or (found is not None and own.samefile(found)):
+        return "containai"
+    return str(own)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SAID_COLUMNS else f"{text[: _SAID_COLUMNS - 3]}..."
 
 
 def _title(text: str) -> None:

@@ -28,7 +28,11 @@ def free_endpoint() -> tuple[str, int]:
             except OSError:
                 continue
             return address, port
-    raise EgressError("no free port for the proxy", code="egress.port")
+    raise EgressError(
+        "no free port for the proxy",
+        code="egress.port",
+        remedy=["ss -ltn: what listens on so many ports of the loopback?"],
+    )
 
 
 def own_addresses() -> tuple[str, ...]:

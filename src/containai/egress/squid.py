@@ -167,11 +167,15 @@ class Squid:
         try:
             upstream = socket.create_connection((self.address, self.port), timeout=5.0)
         except OSError as error:
-            raise EgressError("the session's proxy does not answer", details=str(error)) from error
+            raise EgressError(
+                "the session's proxy does not answer",
+                details=str(error),
+                remedy=["containai doctor", "containai log --kind network"],
+            ) from error
         # While Squid lives, nobody else can listen there: so it was Squid that has accepted.
         if self.ended:
             upstream.close()
-            raise EgressError("the session's proxy has ended")
+            raise EgressError("the session's proxy has ended", remedy=["containai log --kind network"])
         upstream.settimeout(None)
         upstream.sendall(self.key.header(number))
         return upstream

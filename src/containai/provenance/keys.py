@@ -227,4 +227,9 @@ def _refused(path: str | Path, why: str, remedy: str) -> ProvenanceError:
 
 
 def _no_key(path: str, why: str) -> ProvenanceError:
-    return ProvenanceError("a key file cannot be read as a key", code="provenance.key", details=f"{path}: {why}")
+    return ProvenanceError(
+        "a key file cannot be read as a key",
+        code="provenance.key",
+        details=f"{path}: {why}",
+        remedy=["containai provenance key # what a public key looks like"],
+    )

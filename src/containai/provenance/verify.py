@@ -191,7 +191,9 @@ def _log_problem(code: str, details: str) -> ProvenanceError:
 
 def _check_commit(commit: str, content: bytes | None) -> None:
     if content is None:
-        raise ProvenanceError("the commit cannot be read", code="provenance.no-commit", details=commit)
+        raise ProvenanceError(
+            "the commit cannot be read", code="provenance.no-commit", details=commit, remedy=["git fsck"]
+        )
     algorithm = "sha1" if len(commit) == 40 else "sha256"
     digest = hashlib.new(algorithm, b"commit %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     if digest != commit:

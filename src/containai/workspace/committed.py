@@ -23,5 +23,10 @@ def read_committed_file(source: Source, path: str) -> bytes | None:
     if len(words) != 3 or words[1] != b"blob":
         return None
     if int(words[2]) > _MAX_BYTES:
-        raise WorkspaceError(f"{path} of the repository is too large", code="workspace.config-size")
+        raise WorkspaceError(
+            f"{path} of the repository is too large",
+            code="workspace.config-size",
+            details=f"more than {_MAX_BYTES:,} bytes",
+            remedy=[f"make {path} smaller, and commit it"],
+        )
     return run_git(["cat-file", "blob", words[0].decode()], git_dir=source.git_dir).stdout

@@ -215,7 +215,10 @@ def _translated(argv: Sequence[Argument], env: Mapping[str, str], stdin: bytes, 
 def _explained(error: ContainaiError) -> WorkspaceError:
     if error.code == "process.timeout":
         return WorkspaceError(
-            error.summary, code="workspace.git-slow", details="the disk or the repository is too slow"
+            error.summary,
+            code="workspace.git-slow",
+            details="the disk or the repository is too slow",
+            remedy=["git gc in the repository, then try again"],
         )
     return WorkspaceError("git is not installed", code="workspace.git-missing", details=error.details, remedy=_INSTALL)
 

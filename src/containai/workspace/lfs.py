@@ -125,7 +125,12 @@ def _copied(source: Path, target: Path, oid: str, size: int) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise WorkspaceError("a Git LFS file cannot be copied", code="workspace.lfs", details=str(error)) from error
+        raise WorkspaceError(
+            "a Git LFS file cannot be copied",
+            code="workspace.lfs",
+            details=str(error),
+            remedy=["git lfs fetch in the repository; or leave --lfs out"],
+        ) from error
     if digest.hexdigest() != oid:
         with suppress(OSError):
             target.unlink()

@@ -85,7 +85,10 @@ def fetch_source(address: Address, user: Mapping[str, str], state_dir: Path) -> 
     asked = run_git(["rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{branch}^{{commit}}"], git_dir=kept)
     if asked.status != 0:
         raise WorkspaceError(
-            "the remote's default branch has no commit", code="workspace.unborn", details=f"{branch} of {address.url}"
+            "the remote's default branch has no commit",
+            code="workspace.unborn",
+            details=f"{branch} of {address.url}",
+            remedy=["push a first commit to it"],
         )
     told = f"the work returns to {kept}; from there: git -C {shlex.quote(str(kept))} push origin BRANCH"
     return Source(
@@ -130,7 +133,10 @@ def _default_branch(address: Address, user: Mapping[str, str]) -> str:
     name = os.fsdecode(found[1]) if found else ""
     if not name or not name.isprintable() or _git(["check-ref-format", f"refs/heads/{name}"], user).status:
         raise WorkspaceError(
-            "the remote has no default branch", code="workspace.unborn", details=f"{address.url}: nothing to start from"
+            "the remote has no default branch",
+            code="workspace.unborn",
+            details=f"{address.url}: nothing to start from",
+            remedy=["push a first commit to it, or choose its default branch where it is hosted"],
         )
     return name
 

@@ -139,7 +139,12 @@ def _ends(quarantine: Path, source: Source, already: set[str]) -> set[str]:
     """
     listed = run_git(["rev-list", "--parents", f"--max-count={source.depth}", source.base_commit], git_dir=quarantine)
     if listed.status != 0:
-        raise WorkspaceError("the branch's history cannot be read", code="workspace.clone", details=listed.said)
+        raise WorkspaceError(
+            "the branch's history cannot be read",
+            code="workspace.clone",
+            details=listed.said,
+            remedy=["git fsck in the repository"],
+        )
     family = [line.split() for line in listed.stdout.decode().splitlines()]
     given = {line[0] for line in family}
     return {line[0] for line in family if line[0] in already or not given.issuperset(line[1:])}

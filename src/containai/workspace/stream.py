@@ -57,7 +57,12 @@ def stream_git(
                 yield rest
             if await_exit(child, deadline_s) != 0:
                 text = os.pread(said, 4096, 0).decode(errors="replace").strip()
-                raise WorkspaceError("git cannot read the repository", code="workspace.git-failed", details=text)
+                raise WorkspaceError(
+                    "git cannot read the repository",
+                    code="workspace.git-failed",
+                    details=text,
+                    remedy=["git fsck in the repository"],
+                )
         finally:
             end_group(child)
             await_exit(child, monotonic_s() + 5.0)
@@ -72,6 +77,9 @@ def _read(fd: int, deadline_s: float) -> bytes:
     poller.register(fd, select.POLLIN)
     if not poller.poll(max(0.0, deadline_s - monotonic_s()) * 1000):
         raise WorkspaceError(
-            "git did not finish in time", code="workspace.git-slow", details="the disk or the repository is too slow"
+            "git did not finish in time",
+            code="workspace.git-slow",
+            details="the disk or the repository is too slow",
+            remedy=["git gc in the repository, then try again"],
         )
     return os.read(fd, _CHUNK)

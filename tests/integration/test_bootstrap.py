@@ -1,0 +1,116 @@
+"""./bootstrap: what needs root is said as one command, the PATH gets this program's commands alone, errors are named."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.users import PATH, OrdinaryUser
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the script itself needs; no compiler and no sudo, so that something is missing that root would have to install.
+TOOLS = ("sh", "id", "dirname", "sed", "tr", "head", "find", "stat", "grep", "cat", "sha256sum", "cut", "python3",
+         "git", "bwrap", "setpriv", "env")  # fmt: skip
+
+pytestmark = pytest.mark.user
+
+
+class Bench:
+    """A copy of the script in a place of an ordinary user's, and a PATH of few tools."""
+
+    def __init__(self, user: OrdinaryUser, place: Path) -> None:
+        self.user, self.script, self.tools, self.asked = user, place / "bootstrap", place / "bin", place / "asked"
+        shutil.copy(ROOT / "bootstrap", self.script)
+        self.tools.mkdir()
+        for name in TOOLS:
+            found = shutil.which(name)
+            if found is not None:
+                (self.tools / name).symlink_to(found)
+
+    def record(self, name: str) -> None:
+        """Put a program there that notes its arguments and does nothing."""
+        (self.tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.asked}"\n')
+        (self.tools / name).chmod(0o755)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run it as the ordinary user; its status and standard error."""
+        done = self.user.run([self.script, *arguments], env={"PATH": str(self.tools)})
+        return done.returncode, done.stderr.decode()
+
+
+@pytest.fixture
+def bench(ordinary: OrdinaryUser) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(dir=ordinary.home, prefix="bootstrap-") as place:
+        Path(place).chmod(0o777)  # the user's, whoever makes it
+        yield Bench(ordinary, Path(place))
+
+
+def test_without_sudo_root_is_told_one_command(bench: Bench) -> None:
+    bench.record("apt-get")
+
+    status, said = bench.run("install")
+
+    assert status == 1
+    assert f"{bench.script} prepare-host {bench.user.name}    then run this again" in said
+    assert not bench.asked.exists(), "apt-get ran without root"
+    assert not (bench.script.parent / ".venv").exists()
+
+
+def test_that_command_installs_what_is_missing(bench: Bench) -> None:
+    bench.record("apt-get")
+    bench.record("sudo")
+
+    status, said = bench.run("prepare-host", bench.user.name)
+
+    asked = bench.asked.read_text()
+    assert "--no-install-recommends gcc libc6-dev" in asked
+    assert "still missing after apt-get: gcc libc6-dev" in said  # the recorder installed nothing
+    assert status == 1
+
+
+def test_nobody_is_prepared_who_does_not_exist(bench: Bench) -> None:
+    bench.record("sudo")
+
+    status, said = bench.run("prepare-host", "no-such-user")
+
+    assert status == 1
+    assert "no-such-user" in said
+    assert not bench.asked.exists()
+
+
+def test_a_misspelt_request_is_named(bench: Bench) -> None:
+    status, said = bench.run("instal")
+
+    assert status == 2
+    assert said.startswith("bootstrap: unknown: instal\n./bootstrap demo ")
+
+
+@pytest.mark.needs("cc", "squid", "bubblewrap")
+def test_the_path_gets_the_commands_of_this_program_alone(bench: Bench) -> None:
+    """pip is not run, which takes a minute: what is tested is what comes after it."""
+    checkout = bench.script.parent
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    environment = checkout / ".venv/bin"
+    environment.mkdir(parents=True)
+    (environment / "python").write_text('#!/bin/sh\n[ "$1" = -m ] || exec /usr/bin/env python3 "$@"\n')
+    (environment / "python").chmod(0o755)
+    environment.parent.chmod(0o777)
+    bench.record("sudo")
+
+    done = bench.user.run([bench.script, "install"], env={"PATH": f"{bench.tools}:{PATH}"})
+
+    assert done.returncode == 0, done.stderr.decode()
+    line = done.stdout.decode()
+    assert line.startswith('export PATH="')
+    assert line.endswith(':$PATH"\n')
+    given = Path(line.removeprefix('export PATH="').removesuffix(':$PATH"\n'))
+    assert given.is_relative_to(checkout)
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        commands = set(tomllib.load(file)["project"]["scripts"])
+    assert {path.name for path in given.iterdir()} == commands
+    assert all((given / name).resolve() == environment / name for name in commands)
