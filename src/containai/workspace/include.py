@@ -81,7 +81,7 @@ def _refuse_unusable(source: Source, path: str) -> None:
             parent, leaf = _open_parent(source.toplevel, path, opened)
             kind = os.stat(leaf, dir_fd=parent, follow_symlinks=False).st_mode
     except FileNotFoundError as error:
-        raise _refused(path, f"it is not there, below {source.toplevel}", "correct the path") from error
+        raise _refused(path, f"{error.strerror}, below {source.toplevel}", "correct the path") from error
     except OSError as error:
         raise _refused(path, error.strerror or str(error), "symbolic links on the way are not followed") from error
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
