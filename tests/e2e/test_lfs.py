@@ -64,7 +64,7 @@ def test_changed_content_returns_as_a_plain_file_and_says_so(large: Product) -> 
         "M\trun.bin",
         "D\twith space/a.bin",
     ]
-    assert "run.bin: it is returned as a plain file" in ran.stderr
+    assert "which is returned as a plain file: 'run.bin'" in ran.stderr
 
 
 def test_content_that_is_not_what_its_name_says_is_not_given(large: Product) -> None:

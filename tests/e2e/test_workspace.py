@@ -333,7 +333,7 @@ def test_of_a_changed_submodule_only_the_commit_number_returns(product: Product,
     with_submodule(product, tmp_path, "inner")
     ran = product.run("cd inner && echo new > code.txt && git commit -qam new && git rev-parse HEAD", "--submodules")
     assert product.git("rev-parse", "shell/session-1:inner") == ran.printed.strip()
-    assert "submodule inner: only its commit number is returned" in ran.stderr
+    assert "of a submodule only the commit number is returned, not the content: 'inner'" in ran.stderr
 
 
 def test_a_submodule_that_is_not_checked_out_stays_empty(product: Product, tmp_path: Path) -> None:

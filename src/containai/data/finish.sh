@@ -19,6 +19,7 @@
 #   containai-finish result COMMIT      what the workspace came to
 #   containai-finish committed COUNT    files that had to be committed
 #   containai-finish note TEXT          something the user should know
+#   containai-finish kept               something stays in the workspace; a line of its own, as notes are bounded
 #   containai-finish failed TEXT        nothing could be pushed
 set -u
 exec 3>&1 1>&2
@@ -35,7 +36,38 @@ export GIT_AUTHOR_NAME="$name" GIT_AUTHOR_EMAIL="$email" GIT_COMMITTER_NAME="$na
 git() { command git "$@" 3>&-; }
 
 say() { printf 'containai-finish %s\n' "$*" >&3; }
-note() { say note "$(printf %s "$*" | tr '\000-\037\177' '?')"; } # names may hold line feeds
+
+# quoted TEXT [WIDTH]: the agent's words as they may stand in a line of ours: cut, and in quotes that they cannot close.
+quoted() {
+    width=${2:-60}
+    printf "'%s'" "$(printf "%.${width}s" "$1" | tr '\000-\037\177' '?' | tr \' '"')"
+    [ ${#1} -le "$width" ] || printf '...'
+}
+
+# tell SENTENCE [WORDS]: the sentence is ours, the words behind it are the agent's: a name, or what git said of one.
+tell() { say note "$1${2:+: $(quoted "$2")}"; }
+
+# The host keeps the first bytes of what it is told: each kind of note ends before it would push the result out.
+MOST_NOTES=100 noted=0 stayed=0
+
+keep() { # printed once, and before any note that comes with it
+    [ $stayed -gt 0 ] || say kept
+    stayed=$((stayed + 1))
+}
+
+note() {
+    noted=$((noted + 1))
+    if [ $noted -le $MOST_NOTES ]; then tell "$@"; else keep; fi
+}
+
+# leave SENTENCE [WORDS]: a note about work that stays in the workspace. It begins with "not returned" or "left out".
+leave() {
+    keep
+    [ $stayed -gt $MOST_NOTES ] || tell "$@"
+}
+
+# first_line FILE: its first line, or what it has of one. The shell reads byte by byte, and to a line feed.
+first_line() { head -c 4096 <"$1" | { IFS= read -r line; printf %s "$line"; }; }
 
 is_commit() {
     case $1 in '' | *[!0-9a-f]*) return 1 ;; esac
@@ -50,7 +82,7 @@ contains() { git merge-base --is-ancestor "$2" "$1" 2>/dev/null; } # contains NE
 find_theirs() {
     theirs=$top/.git
     if [ -f "$theirs" ]; then
-        IFS= read -r theirs <"$theirs"
+        theirs=$(first_line "$theirs")
         theirs=${theirs#gitdir: }
         case $theirs in /*) ;; *) theirs=$top/$theirs ;; esac
     fi
@@ -89,7 +121,7 @@ make_own() {
 # resolve REF: the commit that a ref of the agent's names, or nothing.
 resolve() {
     if [ -f "$theirs/$1" ] && ! [ -L "$theirs/$1" ]; then
-        IFS= read -r value <"$theirs/$1"
+        value=$(first_line "$theirs/$1")
         if is_commit "$value"; then
             printf %s "$value"
             return
@@ -100,7 +132,7 @@ resolve() {
 
 # Sets head (what is checked out) and tip (the session's branch); either may be empty.
 read_heads() {
-    IFS= read -r head <"$theirs/HEAD"
+    head=$(first_line "$theirs/HEAD")
     case $head in
     'ref: refs/'*) head=$(resolve "${head#ref: }") ;;
     *) is_commit "$head" || head= ;;
@@ -176,6 +208,7 @@ unquote() {
 }
 
 # add [OPTION ...]: stage everything. A repository without a commit stops git: it is left to embed(), and git asked again.
+# So does a file whose path is too long: its folder is left out. Each costs another look at everything, so not for ever.
 add() {
     while :; do
         set_links_aside || return 1
@@ -188,6 +221,15 @@ add() {
             excluded="$excluded :(exclude,literal)$found"
             unborn="$unborn$found
 "
+            ;;
+        *"fatal: unable to stat '"*/*) # git cuts what it says at 4,096 bytes: the reason may not be there
+            found=${said##*"fatal: unable to stat '"}
+            found=${found%/*}
+            case $found in *[!A-Za-z0-9._/+-]* | '') return 1 ;; esac
+            [ $rounds -lt 20 ] || return 1
+            rounds=$((rounds + 1))
+            excluded="$excluded :(exclude,literal)$found"
+            leave "left out: a folder with files whose path is too long for git" "$found"
             ;;
         *) return 1 ;;
         esac
@@ -213,8 +255,10 @@ begin_index() {
 # restore_lfs COMMIT: Git LFS files whose content was given and not changed are their pointers again in our index.
 restore_lfs() {
     [ -n "$theirs" ] && [ -f "$theirs/containai-lfs" ] || return 0
-    while IFS= read -r line; do
+    # Bounded by what the host writes (workspace/lfs.py); a content that is not looked at is returned as a plain file.
+    head -c 4194304 <"$theirs/containai-lfs" | head -n 20000 | while IFS= read -r line; do
         oid=${line%%  *} path=${line#*  }
+        case $path in /* | ../* | */../*) continue ;; esac
         if ! [ -e "$path" ] && ! [ -L "$path" ] && ! [ -f .git/info/sparse-checkout ]; then
             git update-index --force-remove -- "$path"
         fi
@@ -223,18 +267,31 @@ restore_lfs() {
         if [ "${sum%% *}" = "$oid" ]; then
             git --literal-pathspecs ls-tree --full-tree "$1" -- "$path" | git update-index --index-info
         elif ! git --literal-pathspecs diff-index --quiet --cached "$1" -- "$path"; then
-            note "Git LFS does not know the new content of $path: it is returned as a plain file"
+            note "Git LFS does not know the new content of a file, which is returned as a plain file" "$path"
         fi
-    done <"$theirs/containai-lfs"
+    done
+    return 0
 }
 
 # stage COMMIT: the working tree into our index.
 stage() {
-    excluded= unborn= said=
+    excluded= unborn= said= rounds=0
     begin_index "$1" && stage_files && put_links_back
 }
 
 stage_files() {
+    stage_readable
+    # No error for git: it goes on without such a folder. One below a path of 4,096 bytes cannot be opened by its name.
+    case $said in
+    *'warning: could not open directory'*)
+        why=$(printf '%s\n' "$said" | sed -n "s/^warning: could not open directory '//p" | head -n 1)
+        leave "left out: git cannot open some of the folders. The first" "$why"
+        ;;
+    esac
+    return 0
+}
+
+stage_readable() {
     add && return 0
     case $said in
     *encode*) # one file that does not fit its working-tree-encoding stops git, whatever it is told
@@ -244,9 +301,8 @@ stage_files() {
         ;;
     esac
     add --ignore-errors
-    why=$(printf '%s\n' "$said" | sed -n 's/^error: //p' | head -n 1)
-    note "left out: git cannot take some of the files. The first: $why"
-    return 0
+    why=$(printf '%s\n' "$said" | sed -n 's/^error: //p; s/^fatal: //p' | head -n 1)
+    leave "left out: git cannot take some of the files. It says" "$why"
 }
 
 # changes COMMIT: what our index changes in COMMIT, a line each, into $own/changes.
@@ -275,19 +331,21 @@ embed_all() { # embed_all COMMIT
 
 embed() {
     if [ -f .gitmodules ] && grep -qxF "${tab}path = $1" .gitmodules; then
-        note "submodule $1: only its commit number is returned, not its content"
+        note "of a submodule only the commit number is returned, not the content" "$1"
         return
     fi
     git update-index --force-remove -- "$1" 2>/dev/null
-    if [ -f "$1/.git" ] && grep -q '/worktrees/' "$1/.git"; then
-        note "$1 is a working tree of another branch: changes there are returned only as far as they are committed on it"
+    if [ -f "$1/.git" ] && head -c 4096 <"$1/.git" | grep -aq '/worktrees/'; then
+        leave "left out: what is not committed in a working tree of another branch" "$1"
         return
     fi
     [ -d "$1" ] || return
-    (export GIT_INDEX_FILE="$own/none" GIT_WORK_TREE="$top/$1" && git ls-files -o --exclude-standard -z) >"$own/inside" 2>/dev/null
-    grep -zv '/$' "$own/inside" | (cd -- "$1" && git update-index -z --add --stdin) 2>/dev/null ||
-        note "$1 is a repository of its own, and some of its files could not be taken"
-    note "$1 is a repository of its own: its files are returned, its history is not"
+    if ! (export GIT_INDEX_FILE="$own/none" GIT_WORK_TREE="$top/$1" && git ls-files -o --exclude-standard -z) >"$own/inside" 2>"$own/warned" ||
+        grep -aq 'could not open directory' "$own/warned" ||
+        ! grep -zv '/$' "$own/inside" | (cd -- "./$1" && git update-index -z --add --stdin) 2>/dev/null; then
+        leave "left out: some files of an inner repository" "$1"
+    fi
+    note "an inner repository gave its files, not its history" "$1"
     inner=$(grep -z '/$' "$own/inside" | tr '\0' '\n')
     [ -z "$inner" ] || printf '%s\n' "$inner" | while IFS= read -r deeper; do
         embed "$1/${deeper%/}"
@@ -413,6 +471,10 @@ finish_theirs() {
     for file in packed-refs shallow; do
         ! [ -f "$theirs/$file" ] || set -- "$@" "$theirs/$file"
     done
+    # Git reads all of such a file, however long it is.
+    if find "$theirs/refs/" -type f -size +4096c -exec rm -f {} + -print | grep -q .; then
+        leave "not returned: what a ref names whose file is larger than that of any ref"
+    fi
     make_own "$theirs/objects" "$@" || return 1
     ! [ -f "$theirs/info/exclude" ] || cp "$theirs/info/exclude" "$own/info/exclude" 2>/dev/null
     read_heads
@@ -430,9 +492,10 @@ finish_theirs() {
         fi
     fi
     if [ -f "$theirs/MERGE_HEAD" ]; then
-        while IFS= read -r merged; do
+        [ "$(wc -c <"$theirs/MERGE_HEAD")" -le 4096 ] || leave "not returned: some of the many commits that a merge was to join"
+        for merged in $(head -c 4096 <"$theirs/MERGE_HEAD" | tr -cd '0-9a-f\n'); do
             ! is_commit "$merged" || contains "$start" "$merged" || set -- "$@" "$merged"
-        done <"$theirs/MERGE_HEAD"
+        done
     fi
     result=$1
     if [ -s "$own/changes" ] || [ $# -gt 1 ]; then
@@ -453,11 +516,16 @@ finish_files() {
     ! [ -s "$own/changes" ] || { commit "$remote" && push; }
 }
 
+# Commits that are not returned: the user learns of them, and they stay in the workspace.
 other_work() {
-    git for-each-ref --no-merged="$result" --format='%(refname)' refs/heads refs/stash 2>/dev/null |
-        while IFS= read -r ref; do
-            note "not returned: ${ref#refs/heads/} has commits of its own"
-        done
+    git for-each-ref --no-merged="$result" --format='%(refname)' refs/heads refs/stash >"$own/others" 2>/dev/null ||
+        leave "not returned: what branches and stash may hold, as git cannot read all of them"
+    while IFS= read -r ref; do
+        case $ref in
+        refs/stash) leave "not returned: commits of the stash" ;;
+        *) leave "not returned: commits of another branch" "${ref#refs/heads/}" ;;
+        esac
+    done <"$own/others"
 }
 
 made=
@@ -467,10 +535,11 @@ if finish_theirs; then
 else
     why=$(printf '%s' "${said:-}" | head -n 1)
     # A repository that is there may hold commits: the host keeps the workspace, and recover tries again.
-    kept=${theirs:+not returned: commits that no push brought home; }
-    note "${kept}the workspace's repository could not be used; its files are committed onto what was pushed last. ${why:+git said: $why}"
+    [ -z "$theirs" ] || leave "not returned: commits that no push brought home"
+    note "the workspace's repository could not be used; its files are committed onto what was pushed last${why:+. Git said}" "$why"
     if ! finish_files; then
-        say failed "$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')"
+        why=$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')
+        say failed "${why:+git said: $(quoted "$why" 150)}"
         exit 1
     fi
 fi

@@ -20,6 +20,7 @@ class Outcome:
         branch: Where they stand; the planned branch, or a numbered one beside it.
         memory_kills: How many processes of the agent the kernel killed for lack of memory, as far as it is known.
         refused_hosts: Hosts that the proxy refused, in the order of the first request; ``MOST_REFUSED`` at most.
+        guard: Why a guard ended the session; empty when none did.
         problem: Why work could not be returned; empty when all is well.
         kept: Directory that still holds work, when not everything was returned.
         notes: Facts for the user.
@@ -37,6 +38,7 @@ class Outcome:
     not_run: str = ""
     memory_kills: int = 0
     refused_hosts: tuple[str, ...] = ()
+    guard: str = ""
     problem: str = ""
     kept: Path | None = None
     notes: tuple[str, ...] = ()
@@ -60,6 +62,6 @@ class Outcome:
             "duration_s": round(self.duration_s, 3),
             "startup_s": None if self.startup_s is None else round(self.startup_s, 3),
             "notes": list(self.notes),
-            "problem": self.problem,
+            "problem": self.guard or self.problem,
             "kept": None if self.kept is None else str(self.kept),
         }

@@ -27,7 +27,6 @@ from containai.workspace.branch import release_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output
 
 FINISH_TIMEOUT_S = 900.0
-_LEAVES_WORK = ("not returned:", "left out:")  # how data/finish.sh begins a note about work that stays in the workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +147,7 @@ def _apply(
         commits=returned.commits,
         pushed=bool(returned.commits),
         notes=(*finished.notes, *returned.notes, *attest_notes),
-        kept=any(note.startswith(_LEAVES_WORK) for note in finished.notes),
+        kept=finished.keeps,
     )
 
 

@@ -159,7 +159,8 @@ def _settle(engine: Engine, session: OpenSession, ended: Attended, guards: Guard
         not_run=ended.not_run,
         memory_kills=ended.memory_kills,
         refused_hosts=guards.refused_hosts,
-        problem=guards.check() or brought.problem,
+        guard=guards.check(),
+        problem=brought.problem,
         kept=session.directory.path if brought.kept else None,
         notes=(*brought.notes, *left, *guards.notes),
     )

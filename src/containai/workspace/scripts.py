@@ -18,6 +18,7 @@ _PREFIX = "containai-finish "
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MAX_NOTES = 20
 _MAX_NOTE = 200
+_LEAVES_WORK = ("not returned:", "left out:")  # how data/finish.sh begins a note about work that stays in the workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +30,14 @@ class FinishReport:
             is what was returned.
         committed: Files that were not committed when the agent ended.
         failed: Why nothing could be pushed; empty when it could.
-        notes: Sentences for the user, sanitised.
+        keeps: Whether something stays in the workspace, or may: a note was dropped.
+        notes: Sentences for the user, sanitised; those about work that stays in the workspace come first.
     """
 
     result: str = ""
     committed: int = 0
     failed: str = ""
+    keeps: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -85,9 +88,10 @@ def parse_finish_output(output: bytes) -> FinishReport:
 
     Trust: file names, branch names and git's own messages in it are the agent's making.
     """
-    result, failed, committed = "", "", 0
+    result, failed, committed, keeps = "", "", 0, False
     notes: list[str] = []
-    for line in output.decode(errors="replace").splitlines():
+    # Line feeds alone end a line: for str.splitlines() a name could hold a line of its own.
+    for line in output.decode(errors="replace").split("\n"):
         if not line.startswith(_PREFIX):
             continue
         key, _, text = line.removeprefix(_PREFIX).partition(" ")
@@ -97,9 +101,16 @@ def parse_finish_output(output: bytes) -> FinishReport:
             committed = int(text)
         elif key == "failed":
             failed = sanitised(text) or "git gave no reason"
-        elif key == "note" and len(notes) < _MAX_NOTES:
-            notes.append(sanitised(text))
-    return FinishReport(result=result, committed=committed, failed=failed, notes=tuple(notes))
+        elif key == "kept" and not text:
+            keeps = True
+        elif key == "note":
+            notes.append(text)
+    notes.sort(key=lambda note: not note.startswith(_LEAVES_WORK))
+    shown, dropped = [sanitised(note) for note in notes[:_MAX_NOTES]], len(notes) - _MAX_NOTES
+    if dropped > 0:
+        shown.append(f"and {dropped} more note{'s' if dropped > 1 else ''}")
+    keeps = keeps or dropped > 0
+    return FinishReport(result=result, committed=committed, failed=failed, keeps=keeps, notes=tuple(shown))
 
 
 def sanitised(text: str) -> str:

@@ -58,8 +58,27 @@ def test_nothing_of_it_reaches_a_terminal_as_it_is(trick: str) -> None:
 
 def test_it_is_bounded() -> None:
     report = parse_finish_output(b"containai-finish note " + b"x" * 5000 + b"\n" + b"containai-finish note y\n" * 500)
-    assert len(report.notes) == 20
+    assert len(report.notes) == 21
+    assert report.notes[-1] == "and 481 more notes"
     assert max(map(len, report.notes)) == 200
+    assert report.keeps, "nobody knows what a note that was dropped said"
+
+
+def test_what_stays_is_known_and_said_first_whatever_else_is_said() -> None:
+    noise = "containai-finish note x\n" * 20
+    report = parse_finish_output(f"{noise}containai-finish kept\ncontainai-finish note not returned: y\n".encode())
+    assert report.keeps
+    assert report.notes[0] == "not returned: y"
+    assert report.notes[-1] == "and 1 more note"
+    assert not parse_finish_output(noise.encode()).keeps
+    assert parse_finish_output(b"containai-finish kept\n").keeps
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x1e", "\r"])
+def test_no_name_begins_a_line(end: str) -> None:
+    report = parse_finish_output(f"containai-finish note x{end}containai-finish failed forged\n".encode())
+    assert report.failed == ""
+    assert len(report.notes) == 1
 
 
 def test_undecodable_bytes_are_replaced() -> None:
