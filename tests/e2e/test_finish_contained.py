@@ -130,6 +130,24 @@ def test_programs_that_are_denied_to_the_agent_still_bring_its_work_home(product
     assert product.git("show", f"{json.loads(ran.stdout)['branch']}:left") == "x", ran.stderr
 
 
+def test_no_number_of_notes_costs_the_work_that_was_not_returned(product: Product) -> None:
+    ran = product.run(
+        "g() { git -c user.name=a -c user.email=a@b \"$@\"; }\n"
+        "git branch side $(g commit-tree HEAD^{tree} -p HEAD -m precious)\n"
+        "for n in $(seq 25); do git init -q r$n; echo x > r$n/f; done",
+        *QUIET,
+    )
+    assert product.git("show", "shell/session-1:r25/f") == "x"
+    assert "note: not returned: commits of another branch: 'side'\n" in ran.stderr
+    assert "work is kept in session" in ran.stderr
+    (workspace,) = product.sessions.glob("*/workspace")
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", "-C", workspace, "log", "-1", "--format=%s", "side"],
+        env=product.environment, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"precious\n"
+
+
 def test_recover_runs_nothing_unseen_either(product: Product) -> None:
     configure(product, '[exec]\ndeny = ["whoami"]\n')
     child = product.start(AGENT + "touch ready; sleep 1000", *QUIET)

@@ -355,5 +355,7 @@ def test_a_workspace_that_grows_ends_the_session(product: Product) -> None:
         "--network-proxy", "none",
     )  # fmt: skip
     assert ran.result["reason"] == "guard", ran.stderr
-    assert "the agent filled the disk" in ran.stderr + ran.result["problem"]
+    assert "the agent filled the disk" in ran.result["problem"]
+    assert f"containai: note: ended by a guard: {ran.result['problem']}" in ran.stderr
+    assert "was not returned" not in ran.stderr, "what was pushed and left came home"
     assert product.git("show", f"{ran.result['branch']}:work") == "honest"

@@ -232,7 +232,8 @@ def _tell(outcome: Outcome, console: Console) -> None:
 
 def _tell_how_it_ended(outcome: Outcome, console: Console) -> None:
     if outcome.guard:
-        console.note(f"ended by a guard: {printable(outcome.guard)}")
+        what = "ended by a guard" if outcome.reason == "guard" else "a guard failed after the agent's end"
+        console.note(f"{what}: {printable(outcome.guard)}")
     if outcome.reason == "timeout" and outcome.plan.timeout_s is not None:
         console.note(f"the time limit ({outcome.plan.timeout_s:g} s) ended it")
     if outcome.memory_kills:
