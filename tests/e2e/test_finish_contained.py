@@ -132,7 +132,7 @@ def test_programs_that_are_denied_to_the_agent_still_bring_its_work_home(product
 
 def test_no_number_of_notes_costs_the_work_that_was_not_returned(product: Product) -> None:
     ran = product.run(
-        "g() { git -c user.name=a -c user.email=a@b \"$@\"; }\n"
+        'g() { git -c user.name=a -c user.email=a@b "$@"; }\n'
         "git branch side $(g commit-tree HEAD^{tree} -p HEAD -m precious)\n"
         "for n in $(seq 25); do git init -q r$n; echo x > r$n/f; done",
         *QUIET,
