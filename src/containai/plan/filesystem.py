@@ -56,11 +56,10 @@ ETC_ALLOWED: tuple[str, ...] = (
     "/etc/timezone",
 )
 
-# Source: the paths that Docker masks, as far as they are files, and what tells of the host's start, disks and ports.
+# Source: the paths that Docker masks, as far as they are files, and what tells of the host's start, locks, load and ports.
 PROC_MASKED: tuple[str, ...] = (
     "/proc/cmdline",
     "/proc/config.gz",
-    "/proc/diskstats",
     "/proc/interrupts",
     "/proc/iomem",
     "/proc/ioports",
@@ -71,6 +70,10 @@ PROC_MASKED: tuple[str, ...] = (
     "/proc/latency_stats",
     "/proc/locks",
     "/proc/modules",
+    "/proc/pressure/cpu",
+    "/proc/pressure/io",
+    "/proc/pressure/irq",
+    "/proc/pressure/memory",
     "/proc/sched_debug",
     "/proc/timer_list",
     "/proc/timer_stats",

@@ -20,6 +20,7 @@ MIN_KERNEL = (5, 19)  # Source: seccomp(2), SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RE
 MIN_LANDLOCK_ABI = 4  # Source: P6
 MIN_LANDLOCK_ABI_BESIDE_APPARMOR = 1
 MIN_BWRAP, MIN_SQUID, MIN_GIT = (0, 8), (5,), (2, 30)
+_NOBODY_TRACES = 3  # Source: Linux, Documentation/admin-guide/LSM/Yama.rst
 MIN_FREE_BYTES = 64 * 1024 * 1024
 _NEEDED_ACTIONS = frozenset({"errno", "user_notif", "kill_process"})
 _ON, _OFF, _UNKNOWN = State.ON, State.OFF, State.UNKNOWN
@@ -146,6 +147,15 @@ def _ptrace(facts: Facts, engine: str) -> Finding:
             return _finding("ptrace_scope", _UNKNOWN, "kernel.yama.ptrace_scope cannot be read", remedies.PTRACE)
         case 0:
             return _finding("ptrace_scope", _OFF, "kernel.yama.ptrace_scope is 0", remedies.PTRACE)
+        case value if value >= _NOBODY_TRACES:
+            summary = f"kernel.yama.ptrace_scope is {value}; no supervisor may read what is executed"
+            return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE_LOCKED)
+        case value if engine == "docker" and not facts.may_trace:
+            summary = f"kernel.yama.ptrace_scope is {value}; only root may read what Docker's containers execute"
+            return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE_BY_ROOT)
+        case value if value > 1 and not facts.may_trace:
+            summary = f"kernel.yama.ptrace_scope is {value}; only root may read what its sessions execute"
+            return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE)
         case value:
             return _finding("ptrace_scope", _ON, f"kernel.yama.ptrace_scope is {value}")
 

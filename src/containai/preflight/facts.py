@@ -18,6 +18,7 @@ from containai.preflight.model import UNREADABLE, DockerFacts, Facts, Platform, 
 PROFILE = "containai-agent"
 _PLACES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
 _PROBE_TIMEOUT_S = 15.0
+_CAP_SYS_PTRACE = 19  # Source: linux/capability.h
 # Source: Docker, Podman, and systemd's CONTAINER_INTERFACE.md. They choose the words of a remedy, and no verdict.
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
 _PLATFORMS = {  # Ubuntu is like Debian, and named first
@@ -105,12 +106,22 @@ def collect_facts(
         state_problem=state_problem,
         state_free_bytes=free_bytes,
         native_missing=tuple(str(path) for path in native if not path.is_file()),
-        is_root=os.geteuid() == 0,
+        may_trace=_may_trace(),
         with_proxy=with_proxy,
         profiles=Path(__file__).resolve().parent.parent / "data/apparmor",
         contained=any(os.path.lexists(mark) for mark in _CONTAINER_MARKS),
         docker=docker,
     )
+
+
+def _may_trace() -> bool:
+    """Whether Yama lets this process read any other's memory: by the Linux capability CAP_SYS_PTRACE.
+
+    Source: proc_pid_status(5), CapEff; linux/capability.h.
+    """
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAP_SYS_PTRACE & 1)
 
 
 def _find(name: str) -> Path | None:

@@ -177,7 +177,7 @@ class Facts:
     state_problem: str
     state_free_bytes: int
     native_missing: tuple[str, ...]
-    is_root: bool
+    may_trace: bool
     with_proxy: bool = True
     profiles: Path = field(default_factory=lambda: Path("data/apparmor"))
     contained: bool = False

@@ -53,7 +53,7 @@ COMPLETE = Facts(
     state_problem="",
     state_free_bytes=1 << 40,
     native_missing=(),
-    is_root=False,
+    may_trace=False,
     profiles=Path("/usr/lib/python3/dist-packages/containai/data/apparmor"),
     docker=_DAEMON,
 )
@@ -68,7 +68,7 @@ _CASES: Mapping[str, tuple[dict[str, Any], ...]] = {
         {"probe": replace(_WORKED, confinement="bwrap//&unpriv_bwrap (enforce)")},
     ),
     "landlock": ({"apparmor_enabled": False, "apparmor_mode": None, "landlock_abi": 0},),
-    "ptrace_scope": ({"ptrace_scope": 0},),
+    "ptrace_scope": ({"ptrace_scope": 0}, {"ptrace_scope": 2}, {"ptrace_scope": 3}),
     "tmpfs": ({"probe": replace(_WORKED, tmpfs=frozenset({"nosuid"}))},),
     "namespaces": (
         {"probe": _FAILED, "userns_apparmor": 1},

@@ -57,6 +57,14 @@ PTRACE = (
     "sudo sysctl -w kernel.yama.ptrace_scope=1",
     "echo kernel.yama.ptrace_scope=1 | sudo tee /etc/sysctl.d/60-containai.conf",
 )
+PTRACE_LOCKED = (
+    "grep -rs ptrace_scope /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d   # make it 1; 3 cannot be lowered",
+    "sudo reboot",
+)
+PTRACE_BY_ROOT = (
+    'sudo env PATH="$PATH" containai run --engine docker ...',
+    "containai run --engine embedded ...",
+)
 USERNS_CLONE = (
     "sudo sysctl -w kernel.unprivileged_userns_clone=1",
     "echo kernel.unprivileged_userns_clone=1 | sudo tee /etc/sysctl.d/60-containai-userns.conf",

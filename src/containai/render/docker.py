@@ -23,7 +23,8 @@ MASKED: tuple[str, ...] = (
     *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
     *("/proc/config.gz", "/proc/interrupts", "/proc/kallsyms", "/proc/kmsg", "/proc/modules"),
-    *("/proc/cmdline", "/proc/diskstats", "/proc/iomem", "/proc/ioports", "/proc/locks"),
+    *("/proc/cmdline", "/proc/iomem", "/proc/ioports", "/proc/locks"),
+    *(f"/proc/pressure/{what}" for what in ("cpu", "io", "irq", "memory")),
 )
 READ_ONLY: tuple[str, ...] = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 

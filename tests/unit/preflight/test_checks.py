@@ -36,7 +36,7 @@ GOOD = Facts(
     state_problem="",
     state_free_bytes=1 << 30,
     native_missing=(),
-    is_root=False,
+    may_trace=False,
 )
 LANDLOCK_ONLY = {"apparmor_enabled": False, "apparmor_mode": None}
 
@@ -157,9 +157,24 @@ def test_a_kernel_without_yama_is_known_and_said() -> None:
     assert "ptrace_scope" in refusals(facts, "docker")
 
 
-@pytest.mark.parametrize("value", [1, 2, 3])
-def test_any_stricter_ptrace_scope_passes(value: int) -> None:
-    assert refusals(with_(ptrace_scope=value)) == []
+@pytest.mark.parametrize(
+    ("value", "root", "embedded", "docker"),
+    [
+        (1, False, True, False),
+        (1, True, True, True),
+        (2, False, False, False),
+        (2, True, True, True),
+        (3, True, False, False),
+    ],
+)
+def test_a_supervisor_that_may_not_read_what_is_executed_is_refused(
+    value: int, root: bool, embedded: bool, docker: bool
+) -> None:
+    facts = with_(ptrace_scope=value, may_trace=root)
+    for engine, passes in (("embedded", embedded), ("docker", docker)):
+        found = finding(facts, "ptrace_scope", engine)
+        assert (found.verdict is Verdict.PASS) is passes
+        assert bool(found.remedy) is not passes
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ DAEMON = DockerFacts(
     wanted_images=("containai-claude:latest", "containai:latest"),
     image=IMAGE,
 )
-GOOD = replace(HOST_FACTS, docker=DAEMON)
+GOOD = replace(HOST_FACTS, docker=DAEMON, may_trace=True)
 
 
 def with_(**changes: Any) -> Facts:
