@@ -43,7 +43,8 @@ class Holdings:
 
     Attributes:
         unlinked_bytes: Disk space of open or mapped files that have no name any more.
-        locks: Locks on files that are open.
+        locks: Locks on files that are open. More than were asked for are so many in truth; of fewer, some may be
+            counted again at each descriptor that shows them.
         whole: Whether nothing was hidden, and all could be looked at within the bounds.
     """
 
@@ -124,7 +125,7 @@ def look(first: int, place: Path, *, most_locks: int = -1) -> Holdings:
             continue  # it has ended meanwhile
         except PermissionError:
             found.whole = found.whole and not _is_inside(task)
-    locks = _count_locks(found.locks) if found.locks else 0
+    locks = _count_locks(found.locks, most_locks)
     return Holdings(unlinked_bytes=sum(found.blocks.values()) * _BLOCK_BYTES, locks=locks, whole=found.whole)
 
 
@@ -245,10 +246,10 @@ def locks_of_the_machine(most: int) -> int:
     return count
 
 
-def locks_of_no_other(first: int) -> int:
-    """How many locks no living process outside of a container has taken, as far as the kernel says who has.
+def locks_of_no_other(first: int, most: int) -> int:
+    """How many locks no living process outside of a container has taken, counted until it is more than ``most``.
 
-    Of an open file description's lock it does not; and who has taken another may have passed it on, and ended.
+    Of an open file description's lock the kernel does not say who has; and who has taken another may have passed it on, and ended.
 
     Raises:
         OSError: The container has ended.
@@ -258,19 +259,29 @@ def locks_of_no_other(first: int) -> int:
         holder = _HOLDER.search(line)
         pid = int(holder[1]) if holder else -1
         taken[pid] = taken.get(pid, 0) + 1
+        if taken.get(-1, 0) > most:
+            break
     # After the locks: who took one in the container is listed, or has ended.
     inside = set(_listed(first, "cgroup.procs", "cgroup.procs"))
     return sum(count for pid, count in taken.items() if pid in inside or pid <= 0 or not os.path.exists(f"/proc/{pid}"))
 
 
-def _count_locks(seen: dict[bytes, int]) -> int:
-    """How many there are of the locks that were seen, perhaps at several descriptors; locks may look alike."""
+def _count_locks(seen: dict[bytes, int], most: int) -> int:
+    """How many of the locks that were seen there are, where it matters: several descriptors show one, or it looks alike.
+
+    The kernel's list is long, and takes its time: it is read only where nothing else tells.
+    """
+    total = sum(seen.values())
+    if len(seen) > most or total <= most:
+        return total
     count = 0
     for line in _lines(Path("/proc/locks")):
         lock = _without_number(line.rstrip())
         if left := seen.get(lock, 0):
             seen[lock] = left - 1
             count += 1
+            if count > most:
+                break
     return count
 
 

@@ -5,8 +5,8 @@ free files are asked for, which costs nothing; when they have gone down, what th
 directory, and open files without a name. So what is granted can be exceeded by as much as is written meanwhile.
 
 A neighbour's disk is shared too: space that is gone is held against a session only for what it holds itself. Where it
-holds something that cannot be measured (a folder that is shut to this user, a file hidden in a socket, names that change
-each time they are looked for), nothing speaks for it any more, and the space that is gone counts as its.
+holds something that cannot be measured (a folder that is shut to this user, a file hidden in a socket, names that are
+gone each time they are looked for), nothing speaks for it any more, and the space that is gone counts as its.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class KernelMemoryGuard(Lookout):
             return _too_much(f"it holds more than {MOST_LOCKS:,} locks on files")
         if held.whole or locks_of_the_machine(MOST_LOCKS) <= MOST_LOCKS:
             return None
-        if locks_of_no_other(self._first) > MOST_LOCKS:
+        if locks_of_no_other(self._first, MOST_LOCKS) > MOST_LOCKS:
             return _too_much(f"more than {MOST_LOCKS:,} locks on files are no other's, and not all of its can be seen")
         return None
 

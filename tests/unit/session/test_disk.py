@@ -183,8 +183,8 @@ def test_a_first_look_that_is_cut_short_is_not_taken_for_what_there_was(
     """Nothing is known to have been there: then only what is gone since it began can have been taken."""
 
     class Slow(Disk):
-        def _measure(self, what: object, *, files: bool = False, **how: object) -> Measured:
-            found = super()._measure(what, files=files, **how)
+        def _measure(self, _: object, *, files: bool = False, **__: object) -> Measured:
+            found = super()._measure(_, files=files)
             return Measured(count=0, hidden="it takes too long to measure") if self.measured == 1 else found
 
     begun: list[int | Space] = [600 * MIB, 600 * MIB, 600 * MIB]
