@@ -249,7 +249,8 @@ def locks_of_the_machine(most: int) -> int:
 def locks_of_no_other(first: int, most: int) -> int:
     """How many locks no living process outside of a container has taken, counted until it is more than ``most``.
 
-    Of an open file description's lock the kernel does not say who has; and who has taken another may have passed it on, and ended.
+    Of an open file description's lock the kernel does not say who has; who has taken another may have passed it on, and
+    ended.
 
     Raises:
         OSError: The container has ended.
@@ -267,7 +268,7 @@ def locks_of_no_other(first: int, most: int) -> int:
 
 
 def _count_locks(seen: dict[bytes, int], most: int) -> int:
-    """How many of the locks that were seen there are, where it matters: several descriptors show one, or it looks alike.
+    """How many there are of the locks that were seen, where it matters: several descriptors may show one.
 
     The kernel's list is long, and takes its time: it is read only where nothing else tells.
     """
