@@ -20,10 +20,16 @@ _GONE = b": No such file or directory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Bytes, or files (inodes); ``hidden`` says why that is not all, or nothing."""
+    """Bytes, or files (inodes).
+
+    Attributes:
+        hidden: Why that is not all, or nothing.
+        vanished: Names that were gone before they were looked at: deleted, or renamed with all that is below them.
+    """
 
     count: int
     hidden: str = ""
+    vanished: int = 0
 
 
 def measure_trees(
@@ -34,7 +40,7 @@ def measure_trees(
     Args:
         trees: What is counted, each file of them once.
         timeout_s: How long that may take.
-        give_up: Asked once a second; whether it takes too long already.
+        give_up: Asked at least once a second; whether it takes too long already.
         files: Count files instead of bytes.
 
     Trust: the agent made what is in them, and may have shut folders of it. ``du`` follows no link; what it says on
@@ -53,46 +59,55 @@ def measure_trees(
         raise OSError(error.details) from error
     with child:
         try:
-            total, complaint, in_time = _read(child, monotonic_s() + timeout_s, give_up)
+            heard, in_time = _read(child, monotonic_s() + timeout_s, give_up)
         finally:
             with suppress(ProcessLookupError):
                 child.kill()
-    words = total.split(b"\n")[-2].split() if total.count(b"\n") else []
+    words = heard.printed.split(b"\n")[-2].split() if heard.printed.count(b"\n") else []
     count = int(words[0]) if len(words) == 2 and words[0].isdigit() and words[1] == b"total" else None
     if count is None and in_time:
-        raise OSError(f"du: {complaint or 'it said nothing'}")
-    hidden = complaint if in_time else "it takes too long to measure"
-    return Measured(count=count or 0, hidden=hidden)
+        raise OSError(f"du: {heard.complaint or 'it said nothing'}")
+    hidden = heard.complaint if in_time else "it takes too long to measure"
+    return Measured(count=count or 0, hidden=hidden, vanished=heard.vanished)
 
 
-def _read(child: process.Child, deadline_s: float, give_up: Callable[[], bool]) -> tuple[bytes, str, bool]:
-    """The end of what it prints, its first complaint, and whether it came to its end in time."""
+class _Heard:
+    """The end of what ``du`` prints, its first complaint that matters, and how many names it did not find again."""
+
+    def __init__(self) -> None:
+        self.printed = self._line = b""
+        self.complaint, self.vanished = "", 0
+
+    def print(self, chunk: bytes) -> None:
+        self.printed = (self.printed + chunk)[-_KEPT_BYTES:]
+
+    def complain(self, chunk: bytes) -> None:
+        *whole, line = (self._line + chunk).split(b"\n")
+        self._line = line[-len(_GONE) :]
+        for each in whole:
+            if each.endswith(_GONE):
+                self.vanished += 1
+            else:
+                self.complaint = self.complaint or _shown(each)
+
+
+def _read(child: process.Child, deadline_s: float, give_up: Callable[[], bool]) -> tuple[_Heard, bool]:
+    """What it says, and whether it came to its end in time."""
     assert child.stdout is not None
     assert child.stderr is not None
-    printed, line, complaint = b"", b"", ""
+    heard = _Heard()
     with selectors.DefaultSelector() as waiting:
-        for pipe in (child.stdout, child.stderr):
-            waiting.register(pipe, selectors.EVENT_READ)
+        waiting.register(child.stdout, selectors.EVENT_READ, heard.print)
+        waiting.register(child.stderr, selectors.EVENT_READ, heard.complain)
         while waiting.get_map():
-            ready = waiting.select(_ASK_S)
-            if monotonic_s() > deadline_s or (not ready and give_up()):
-                return printed, complaint, False
-            for key, _ in ready:
-                chunk = os.read(key.fd, _KEPT_BYTES)
-                if not chunk:
-                    waiting.unregister(key.fileobj)
-                elif key.fileobj is child.stdout:
-                    printed = (printed + chunk)[-_KEPT_BYTES:]
+            for key, _ in waiting.select(_ASK_S):
+                if chunk := os.read(key.fd, _KEPT_BYTES):
+                    key.data(chunk)
                 else:
-                    *whole, line = (line + chunk).split(b"\n")
-                    complaint = complaint or next(map(_shown, filter(_matters, whole)), "")
-                    line = line[-len(_GONE) :]
-    return printed, complaint, True
-
-
-def _matters(line: bytes) -> bool:
-    """Of a running session files vanish while they are counted."""
-    return not line.endswith(_GONE)
+                    waiting.unregister(key.fileobj)
+            if waiting.get_map() and (monotonic_s() > deadline_s or give_up()):
+                return heard, False
+    return heard, True
 
 
 def _shown(line: bytes) -> str:

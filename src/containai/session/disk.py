@@ -5,8 +5,8 @@ free files are asked for, which costs nothing; when they have gone down, what th
 directory, and open files without a name. So what is granted can be exceeded by as much as is written meanwhile.
 
 A neighbour's disk is shared too: space that is gone is held against a session only for what it holds itself. Where it
-holds something that cannot be measured (a folder that is shut to this user, a file hidden in a socket), nothing speaks
-for it any more, and the space that is gone counts as its.
+holds something that cannot be measured (a folder that is shut to this user, a file hidden in a socket, names that are
+gone each time they are looked for), nothing speaks for it any more, and the space that is gone counts as its.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from containai.errors import ContainaiError, WorkspaceError
 from containai.host.clock import monotonic_s
 from containai.host.holdings import look
-from containai.host.measure import measure_trees
+from containai.host.measure import Measured, measure_trees
 from containai.record import dataclass
 from containai.session import reserve
 from containai.session.lookout import Lookout
@@ -31,6 +31,7 @@ RESERVE_FILES = 10_000
 _INTERVAL_S = 1.0
 _MEASURE_S = 120.0
 _URGENT_S = 5.0
+_TRIES = 3  # where names vanish meanwhile, and so much is gone that it matters what they were
 _PAUSE_FACTOR = 10  # a measurement that took a second is followed by ten without one
 # How often, on the way to its limit, a session is measured; and the share of a reserve that is held against it.
 _STEPS = 8
@@ -79,7 +80,8 @@ class DiskGuard(Lookout):
         self._reserve_bytes = reserve_bytes
         self._files_reserve = min(reserve_files, total_files(workspace) // 20)
         self._begun = self._highest = self._measured_at = free_space(workspace)
-        self._had: Space | None = None
+        self._had: Space | None = None  # from the first look that saw all
+        self._has_looked = False
         self._not_before = 0.0
 
     def _look_at_disk(self) -> ContainaiError | None:
@@ -88,17 +90,23 @@ class DiskGuard(Lookout):
         self._highest, self._measured_at = _most(self._highest, free), _most(self._measured_at, free)
         lost = self._measured_at.bytes - free.bytes
         due = lost > self._most_bytes // _STEPS and monotonic_s() > self._not_before
-        if not (due or self._had is None or self._is_scarce(free) or self._is_few(free)):
+        if not (due or not self._has_looked or self._is_scarce(free) or self._is_few(free)):
             return None
         start = monotonic_s()
         held = self._measure(start + _URGENT_S, with_files=self._had is None or self._is_few(free))
         self._measured_at, self._not_before = free, monotonic_s() + _PAUSE_FACTOR * (monotonic_s() - start)
-        if self._had is None:  # what was gone before this first look is held against it
-            self._had = Space(
-                bytes=max(0, held.bytes - max(0, self._begun.bytes - free.bytes)),
-                files=max(0, held.files - max(0, self._begun.files - free.files)),
-            )
-        return self._judge(free_space(self._workspace), held, self._had)
+        had = self._had or self._had_before(held, free)
+        if not held.hidden:
+            self._had = had
+        self._has_looked = True
+        return self._judge(free_space(self._workspace), held, had)
+
+    def _had_before(self, held: Held, free: Space) -> Space:
+        """What of that was there when it began; what is gone since then is held against it."""
+        return Space(
+            bytes=max(0, held.bytes - max(0, self._begun.bytes - free.bytes)),
+            files=max(0, held.files - max(0, self._begun.files - free.files)),
+        )
 
     def _is_scarce(self, free: Space) -> bool:
         return free.bytes < self._reserve_bytes and self._begun.bytes - free.bytes > RESERVE_BYTES // _STEPS
@@ -129,13 +137,31 @@ class DiskGuard(Lookout):
 
         def give_up() -> bool:
             free = free_space(self._workspace)
-            return monotonic_s() > urgent_s and (self._had is None or self._is_scarce(free) or self._is_few(free))
+            return monotonic_s() > urgent_s and (self._is_scarce(free) or self._is_few(free))
 
-        tree = measure_trees(trees, timeout_s=_MEASURE_S, give_up=give_up)
-        files = measure_trees(trees, timeout_s=_MEASURE_S, give_up=give_up, files=True) if with_files else tree
+        tree = self._measure_trees(trees, give_up, files=False)
+        files = self._measure_trees(trees, give_up, files=True) if with_files else tree
         beside = look(self._first, self._workspace)
         hidden = tree.hidden or files.hidden or ("" if beside.whole else "its processes hold files that cannot be seen")
         return Held(bytes=tree.count + beside.unlinked_bytes, files=files.count if with_files else 0, hidden=hidden)
+
+    def _measure_trees(self, trees: list[Path], give_up: Callable[[], bool], *, files: bool) -> Measured:
+        """The most of a few times, where names vanish: what was renamed meanwhile was not counted.
+
+        Temporary files vanish too. So it is only told of a tree that is never seen in peace, and while there is room it
+        is not even tried again.
+        """
+        most = 0
+        for _ in range(_TRIES):
+            found = measure_trees(trees, timeout_s=_MEASURE_S, give_up=give_up, files=files)
+            most = max(most, found.count)
+            if found.hidden or not found.vanished:
+                return Measured(count=most, hidden=found.hidden)
+            free = free_space(self._workspace)
+            lost = self._highest.bytes - free.bytes
+            if not (lost > self._most_bytes or self._is_scarce(free) or self._is_few(free)):
+                return Measured(count=most)
+        return Measured(count=most, hidden="names in it vanish while it is measured")
 
 
 def _said(count: int, held: Held) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from containai.errors import ContainaiError, WorkspaceError
 from containai.host.cgroups import sockets_usage_file, uncounted_sockets_bytes
 from containai.host.clock import monotonic_s
-from containai.host.holdings import locks_of_the_machine, look, unread_netlink_bytes
+from containai.host.holdings import locks_of_no_other, locks_of_the_machine, look, unread_netlink_bytes
 from containai.session.lookout import Lookout
 
 MOST_LOCKS = 50_000
@@ -53,12 +53,18 @@ class KernelMemoryGuard(Lookout):
         if monotonic_s() < self._not_before or locks_of_the_machine(_FEW_LOCKS) <= _FEW_LOCKS:
             return None
         start = monotonic_s()
-        held = look(self._first, self._workspace, most_locks=MOST_LOCKS)
+        why = self._look_at_locks()
         self._not_before = monotonic_s() + _PAUSE_FACTOR * (monotonic_s() - start)
+        return why
+
+    def _look_at_locks(self) -> ContainaiError | None:
+        held = look(self._first, self._workspace, most_locks=MOST_LOCKS)
         if held.locks > MOST_LOCKS:
             return _too_much(f"it holds more than {MOST_LOCKS:,} locks on files")
-        if not held.whole and locks_of_the_machine(MOST_LOCKS) > MOST_LOCKS:
-            return _too_much(f"there are more than {MOST_LOCKS:,} locks on files, and not all of its own can be seen")
+        if held.whole or locks_of_the_machine(MOST_LOCKS) <= MOST_LOCKS:
+            return None
+        if locks_of_no_other(self._first, MOST_LOCKS) > MOST_LOCKS:
+            return _too_much(f"more than {MOST_LOCKS:,} locks on files are no other's, and not all of its can be seen")
         return None
 
 

@@ -14,6 +14,8 @@ _FAILED_LOOKS = 3
 class Lookout:
     """Calls ``look`` at each interval. What cannot be looked at several times in a row ends the session too.
 
+    So does, at once, whatever else goes wrong in a look: without it nobody would watch any more.
+
     Args:
         first: The container's first process; when that is gone, nothing is looked at any more.
         interval_s: The time between two looks.
@@ -55,6 +57,8 @@ class Lookout:
                     return
                 failed += 1
                 why = self._blind(str(error)) if failed >= _FAILED_LOOKS else None
+            except Exception as error:  # noqa: BLE001 - whatever it is, even no memory
+                why = self._blind(f"{type(error).__name__} {error}".rstrip())
             if why is not None:
                 if not self._stopped.is_set():
                     self._on_failure(why)

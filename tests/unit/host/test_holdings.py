@@ -7,14 +7,23 @@ import socket
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from containai.host import holdings
 from containai.host.cgroups.layout import Layout
-from containai.host.holdings import Holdings, locks_of_the_machine, look, tasks_beside, unread_netlink_bytes
+from containai.host.holdings import (
+    Holdings,
+    locks_of_no_other,
+    locks_of_the_machine,
+    look,
+    tasks_beside,
+    unread_netlink_bytes,
+)
 
 pytestmark = pytest.mark.user
 MIB = 1024 * 1024
@@ -148,6 +157,124 @@ def test_locks_of_both_kinds_are_counted(holder: Holder) -> None:
     assert locks_of_the_machine(100) == 101
     assert look(1, holder.place, most_locks=1000).locks > 1000
     assert look(1, holder.place).locks == 0
+
+
+def test_a_lock_is_counted_once_however_many_descriptors_show_it(holder: Holder) -> None:
+    code = """
+held = [os.open("shared", os.O_RDWR | os.O_CREAT, 0o600) for n in range(50)]
+for fd in held: fcntl.flock(fd, fcntl.LOCK_SH)  # they look alike
+spans = os.open("spans", os.O_RDWR | os.O_CREAT, 0o600)
+for n in range(30): fcntl.lockf(spans, fcntl.LOCK_EX, 1, 2 * n)
+for n in range(9): os.dup(spans); os.dup(held[0])
+def apart():
+    assert ctypes.CDLL(None).unshare(0x400) == 0  # CLONE_FILES
+    ready()
+for n in range(20): threading.Thread(target=time.sleep, args=(600,)).start()
+threading.Thread(target=apart).start(); time.sleep(600)
+"""
+    assert holder.look(code, most_locks=85) == Holdings(unlinked_bytes=0, locks=80, whole=True)
+    assert look(1, holder.place, most_locks=79).locks == 80
+
+
+def test_a_table_that_threads_share_is_looked_at_once(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+for n in range(100): os.open("held", os.O_RDWR | os.O_CREAT, 0o600)
+for n in range(20): threading.Thread(target=time.sleep, args=(600,)).start()
+ready()
+"""
+    monkeypatch.setattr(holdings, "_MOST_HELD", 300)
+    assert holder.look(code).whole
+
+
+LONG_PATH = """
+top = os.getcwd()
+for level in range(14): os.mkdir("\\n" * 255); os.chdir("\\n" * 255)  # four bytes each in maps
+fd = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.ftruncate(fd, 4096)
+kept = [mmap.mmap(fd, 4096, mmap.MAP_SHARED, n % 2 and 1 or 3) for n in range(3000)]  # neighbours are not merged
+os.chdir(top)
+"""
+
+
+def test_long_lines_about_memory_are_not_kept(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 MiB of them: what is beyond the bound is told, and nothing grows by it."""
+    monkeypatch.setattr(holdings, "_MOST_READ_BYTES", 16 * MIB)
+    tracemalloc.start()
+    try:
+        found = holder.look(LONG_PATH + "ready()")
+        assert tracemalloc.get_traced_memory()[1] < 2 * MIB
+    finally:
+        tracemalloc.stop()
+    assert not found.whole
+
+
+def test_the_end_of_a_long_line_is_read(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        LONG_PATH.replace("3000", "3")
+        + """
+os.chdir("\\n" * 255)
+for level in range(13): os.chdir("\\n" * 255)
+os.write(fd, bytes(4 << 20)); os.fsync(fd); os.unlink("f"); ready()
+"""
+    )
+    monkeypatch.setattr(holdings, "_look_at_descriptors", lambda *_: None)
+    found = holder.look(code)
+    if os.geteuid() == 0:
+        assert found.unlinked_bytes >= 4 * MIB
+        assert found.whole
+    else:
+        assert not found.whole
+
+
+@pytest.mark.parametrize(("bound", "most"), [("_MOST_HELD", 50), ("_LOOK_S", -1.0)])
+def test_what_is_beyond_a_bound_is_told(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch, bound: str, most: float
+) -> None:
+    code = "kept = [os.open('held', os.O_RDWR | os.O_CREAT, 0o600) for n in range(100)]\nready()"
+    assert holder.look(code).whole
+    monkeypatch.setattr(holdings, bound, most)
+    assert not look(1, holder.place).whole
+
+
+def test_what_an_epoll_watches_is_not_read(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import select
+fd, poll = os.eventfd(0), select.epoll()
+for n in range(900): poll.register(os.dup(fd))
+fcntl.flock(os.open("held", os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+ready()
+"""
+    seen: list[bytes] = []
+    lines = holdings._bounded_lines
+
+    def noted(*how: Any) -> Iterator[bytes]:
+        for line in lines(*how):
+            seen.append(line)
+            yield line
+
+    monkeypatch.setattr(holdings, "_bounded_lines", noted)
+    assert holder.look(code, most_locks=10).locks == 1
+    assert len([line for line in seen if line.startswith(b"tfd:")]) == 1
+
+
+def test_locks_that_others_have_taken(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose are told apart by who took them, if he lives; those of open file descriptions cannot be."""
+    inside: list[int] = []
+    monkeypatch.setattr(holdings, "_listed", lambda *_: tuple(inside))
+    before = locks_of_no_other(1, 1 << 30)
+    holder.look(LOCKS, most_locks=10_000)
+    assert 650 <= locks_of_no_other(1, 1 << 30) - before <= 750
+    inside.append(holder.children[0].pid)
+    assert 2150 <= locks_of_no_other(1, 1 << 30) - before <= 2250
+    inside.clear()
+    passed_on = """
+held = [os.open("passed", os.O_RDWR | os.O_CREAT, 0o600) for n in range(300)]
+if os.fork() == 0:
+    for fd in held: fcntl.flock(fd, fcntl.LOCK_SH)
+    os._exit(0)
+os.wait(); ready()
+"""
+    holder.look(passed_on)
+    assert 950 <= locks_of_no_other(1, 1 << 30) - before <= 1050
 
 
 def test_unread_answers_of_the_kernel(holder: Holder) -> None:

@@ -57,11 +57,12 @@ def test_a_folder_that_is_shut_is_told(shut: Path) -> None:
         assert found.hidden == "part of it cannot be measured: Permission denied"
 
 
-def test_what_vanishes_meanwhile_is_nothing_hidden(tmp_path: Path) -> None:
+def test_what_vanishes_meanwhile_is_counted(tmp_path: Path) -> None:
+    """A name of a temporary file, or of a folder with much in it: nobody knows."""
     (tmp_path / "a").write_bytes(b"x" * MIB)
-    found = measure_trees([tmp_path / "a", tmp_path / "gone"], timeout_s=60)
+    found = measure_trees([tmp_path / "a", tmp_path / "gone", tmp_path / "too"], timeout_s=60)
     assert found.count >= MIB
-    assert found.hidden == ""
+    assert (found.hidden, found.vanished) == ("", 2)
 
 
 def instead_of_du(monkeypatch: pytest.MonkeyPatch, *argv: str | Path) -> list[process.Child]:
@@ -82,6 +83,12 @@ def test_it_is_given_up_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = measure_trees([tmp_path], timeout_s=600, give_up=lambda: True)
     assert (found.count, found.hidden) == (0, "it takes too long to measure")
     assert children[0].poll() is not None
+
+
+def test_it_is_given_up_while_it_complains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead_of_du(monkeypatch, "sh", "-c", "yes 'du: /x: Permission denied' >&2")
+    found = measure_trees([tmp_path], timeout_s=20, give_up=iter([False, False, True]).__next__)
+    assert found.hidden == "it takes too long to measure"
 
 
 def test_complaints_without_end_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

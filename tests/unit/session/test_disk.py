@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,12 @@ class Disk:
         hidden: str = "",
         unlinked: int = 0,
         unseen: bool = False,
+        vanishing: int = 0,
     ) -> None:
         self.free = [each if isinstance(each, Space) else Space(bytes=each, files=MANY) for each in free]
         self.used = [each if isinstance(each, Space) else Space(bytes=each, files=10) for each in used]
         self.hidden, self.unlinked, self.unseen = hidden, unlinked, unseen
+        self.vanishing = vanishing  # so many times something vanishes
         self.measured = self.looks = 0
         self.often = threading.Event()
         monkeypatch.setattr(disk, "_INTERVAL_S", 0.005)
@@ -58,7 +61,9 @@ class Disk:
         if not files:
             self.measured += 1
         found = self.used[min(self.measured, len(self.used)) - 1]
-        return Measured(count=found.files if files else found.bytes, hidden=self.hidden)
+        self.vanishing -= 1
+        vanished = int(self.vanishing >= 0)
+        return Measured(count=found.files if files else found.bytes, hidden=self.hidden, vanished=vanished)
 
 
 def watched(tmp_path: Path, looks: Disk, *, most: int = 800 * MIB, reserve_bytes: int = RESERVE_BYTES) -> str:
@@ -153,6 +158,59 @@ def test_what_cannot_be_seen_is_held_against_it_once_so_much_is_gone(
     assert "has lost" in watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB], **how))  # type: ignore[arg-type]
     scarce = Disk(monkeypatch, [600 * MIB, 500 * MIB], [MIB], **how)  # type: ignore[arg-type]
     assert "bytes left" in watched(tmp_path, scarce, most=20 * GIB)
+
+
+def test_names_that_vanish_each_time_are_held_against_it_once_so_much_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is renamed while it is measured is not counted; what a build deletes neither."""
+    begun: list[int | Space] = [50 * GIB] * 5
+    room = Disk(monkeypatch, [*begun, 50 * GIB - 200 * MIB], [MIB], vanishing=MANY)
+    assert watched(tmp_path, room) == ""
+    assert room.measured == 2  # and not again and again
+    assert "names in it vanish" in watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB], vanishing=MANY))
+    scarce = Disk(monkeypatch, [600 * MIB, 600 * MIB, 500 * MIB], [MIB], vanishing=MANY)
+    assert "names in it vanish" in watched(tmp_path, scarce, most=20 * GIB)
+    # Two looks at the beginning, for bytes and files; then two of three in which something vanishes.
+    assert watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB], vanishing=4)) == ""
+    seen_once = Disk(monkeypatch, [*begun, 49 * GIB], [MIB, MIB, 900 * MIB, MIB], vanishing=MANY)
+    assert "943,718,400 bytes" in watched(tmp_path, seen_once)
+
+
+def test_a_first_look_that_is_cut_short_is_not_taken_for_what_there_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known to have been there: then only what is gone since it began can have been taken."""
+
+    class Slow(Disk):
+        def _measure(self, _: object, *, files: bool = False, **__: object) -> Measured:
+            found = super()._measure(_, files=files)
+            return Measured(count=0, hidden="it takes too long to measure") if self.measured == 1 else found
+
+    begun: list[int | Space] = [600 * MIB, 600 * MIB, 600 * MIB]
+    kept = Slow(monkeypatch, [*begun, 600 * MIB, 400 * MIB], [300 * MIB])
+    # 200 MiB are gone, and it holds 300: which of them were there is not known.
+    assert "has taken 209,715,200" in watched(tmp_path, kept, most=20 * GIB)
+    neighbours = Slow(monkeypatch, [*begun, 600 * MIB, 500 * MIB], [300 * MIB, 20 * MIB])
+    assert watched(tmp_path, neighbours, most=20 * GIB) == ""
+
+
+def test_a_first_look_is_waited_for_while_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Disk(monkeypatch, [50 * GIB], [MIB])
+    asked: list[bool] = []
+
+    def slow(*_: object, give_up: Callable[[], bool], **__: object) -> Measured:
+        asked.append(give_up())
+        return Measured(count=MIB)
+
+    monkeypatch.setattr(disk, "measure_trees", slow)
+    monkeypatch.setattr(disk, "_URGENT_S", -1.0)
+    assert watched(tmp_path, looks) == ""
+    assert asked == [False, False]
+    looks = Disk(monkeypatch, [600 * MIB, 500 * MIB], [MIB])
+    monkeypatch.setattr(disk, "measure_trees", slow)
+    watched(tmp_path, looks, most=20 * GIB)
+    assert asked[-1]
 
 
 @pytest.mark.parametrize(("made", "ended"), [(5_000, True), (100, False)])
