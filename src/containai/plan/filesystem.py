@@ -56,7 +56,7 @@ ETC_ALLOWED: tuple[str, ...] = (
     "/etc/timezone",
 )
 
-# Source: the paths that Docker masks, as far as they are files, and what tells of the host's start, locks, load and ports.
+# Source: the paths that Docker masks, as far as they are files; then what tells of the host's start, locks and load.
 PROC_MASKED: tuple[str, ...] = (
     "/proc/cmdline",
     "/proc/config.gz",

@@ -44,8 +44,8 @@ HOST: tuple[Entry, ...] = (
         id="ptrace_scope",
         what="kernel.yama.ptrace_scope of 1, or 2 as root, where the kernel has Yama; for Docker's containers, root",
         why="with 0 a process may read the memory, and so the secrets, of any other process of the same user; where the"
-        " launcher may not read what a process is about to execute, nothing could be recorded. Yama lets it read its own"
-        " descendants up to 1, others (and so Docker's) as root, and nobody with 3",
+        " launcher may not read what a process is about to execute, nothing could be recorded. Yama lets it read its"
+        " own descendants up to 1, others (and so Docker's) as root, and nobody with 3",
     ),
     Entry(
         id="tmpfs",
