@@ -16,6 +16,7 @@ import pytest
 
 from containai.host import holdings
 from containai.host.cgroups.layout import Layout
+from containai.host.clock import monotonic_s
 from containai.host.holdings import (
     Holdings,
     locks_of_no_other,
@@ -207,23 +208,16 @@ def test_long_lines_about_memory_are_not_kept(holder: Holder, monkeypatch: pytes
     assert not found.whole
 
 
-def test_the_end_of_a_long_line_is_read(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = (
-        LONG_PATH.replace("3000", "3")
-        + """
-os.chdir("\\n" * 255)
-for level in range(13): os.chdir("\\n" * 255)
-os.write(fd, bytes(4 << 20)); os.fsync(fd); os.unlink("f"); ready()
-"""
-    )
-    monkeypatch.setattr(holdings, "_look_at_descriptors", lambda *_: None)
+def test_of_a_long_line_both_ends_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holdings, "_CHUNK", 7)  # what ends a line comes in pieces
-    found = holder.look(code)
-    if os.geteuid() == 0:
-        assert found.unlinked_bytes >= 4 * MIB
-        assert found.whole
-    else:
-        assert not found.whole
+    for length in range(3_000, 3_540):  # wherever the cut falls
+        (tmp_path / "f").write_bytes(b"short\nhead " + b"x" * length + b" (deleted)\nlast\n")
+        found = holdings._Look(device=0, mapped_device=b"", most_locks=0, deadline_s=monotonic_s() + 60)
+        short, long, last = holdings._bounded_lines(found, tmp_path / "f")
+        assert (short, last) == (b"short", b"last")
+        assert long.startswith(b"head x")
+        assert long.endswith(b"x (deleted)")
+        assert len(long) < 1_100
 
 
 @pytest.mark.parametrize(("bound", "most"), [("_MOST_HELD", 50), ("_LOOK_S", -1.0)])
