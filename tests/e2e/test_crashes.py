@@ -54,10 +54,12 @@ def branch_moved(w: Watched) -> bool:
     return bool(w.branch()) and w.branch() != w.product.git("rev-parse", "main")
 
 
-def check(product: Product, watched: Watched, *, torn_pack: bool = False) -> None:
+def check(product: Product, watched: Watched, *, torn_pack: bool = False, empty_lock: bool = False) -> None:
     """After a crash: recover, and everything is as it must be.
 
     Args:
+        empty_lock: Git was killed while it moved a branch. A lock into which it had not written yet may be a living
+            git's for all that anybody knows, and stays; the work stands beside it.
         torn_pack: Git was killed while it wrote a pack into the host repository; it leaves a file that its own
             housekeeping removes.
     """
@@ -76,6 +78,10 @@ def check(product: Product, watched: Watched, *, torn_pack: bool = False) -> Non
     if torn_pack:
         assert all("/objects/pack/tmp_" in path for path in repository_leftovers(product.repository))
         product.git("prune", "--expire=now")
+    if empty_lock:
+        for path in map(Path, repository_leftovers(product.repository)):
+            assert (path.name, path.stat().st_size) == ("session-1.lock", 0)
+            path.unlink()
     assert repository_leftovers(product.repository) == []
     assert not list(product.sessions.glob("*/workspace"))
     before = state_of(product)
@@ -197,7 +203,7 @@ def test_a_part_of_the_return_is_killed(product: Product, part: str) -> None:
                 hit = kill(pid) or hit
         wait_for(watched, lambda w: False)
         end(watched.child)
-        check(product, watched, torn_pack=part == "transfer")
+        check(product, watched, torn_pack=part == "transfer", empty_lock=part == "move of the branch")
         if hit:
             break
         product.git("branch", "-D", "shell/session-1")

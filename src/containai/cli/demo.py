@@ -10,6 +10,7 @@ import argparse
 import http.server
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -168,7 +169,7 @@ class _Demo:
         print(f"  Read it: {program} log {result['session']}")
         print(f"  Started in {result['startup_s']} s, over after {result['duration_s']} s.")
         if program != "containai" and _BOOTSTRAP.is_file():
-            print(f"\nNext: {_BOOTSTRAP} install")
+            print(f"\nNext: {shlex.quote(str(_BOOTSTRAP))} install")
 
 
 def _typed(search_path: str) -> str:
@@ -177,7 +178,7 @@ def _typed(search_path: str) -> str:
     found = shutil.which("containai", path=search_path)
     if not own.exists() or (found is not None and own.samefile(found)):
         return "containai"
-    return str(own)
+    return shlex.quote(str(own))
 
 
 def _shorten(text: str) -> str:
