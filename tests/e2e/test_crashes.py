@@ -65,8 +65,8 @@ def check(product: Product, watched: Watched, *, torn_pack: bool = False, empty_
             housekeeping removes.
     """
     deadline = time.monotonic() + 20
-    while host_traces()["processes"] - BEFORE:
-        assert time.monotonic() < deadline, host_traces()["processes"]
+    while found := host_traces(unborn=False)["processes"] - BEFORE:
+        assert time.monotonic() < deadline, found
         time.sleep(0.02)
     recovered = product.command("recover")
     assert recovered.status == 0, recovered.stderr
