@@ -152,7 +152,7 @@ def _ptrace(facts: Facts, engine: str) -> Finding:
             return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE_LOCKED)
         case value if engine == "docker" and not facts.may_trace:
             summary = f"kernel.yama.ptrace_scope is {value}; only root may read what Docker's containers execute"
-            return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE_BY_ROOT)
+            return _finding("ptrace_scope", _OFF, summary, remedies.BY_ROOT)
         case value if value > 1 and not facts.may_trace:
             summary = f"kernel.yama.ptrace_scope is {value}; only root may read what its sessions execute"
             return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE)

@@ -61,7 +61,8 @@ PTRACE_LOCKED = (
     "grep -rs ptrace_scope /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d   # make it 1; 3 cannot be lowered",
     "sudo reboot",
 )
-PTRACE_BY_ROOT = (
+BY_ROOT = (
+    "# sessions in Docker or Podman are root's: as root, or without them",
     'sudo env PATH="$PATH" containai run --engine docker ...',
     "containai run --engine embedded ...",
 )
@@ -91,15 +92,6 @@ DOCKER_INFO = ("docker info",)
 DOCKER_HOST = (
     "unset DOCKER_HOST",
     "# or let a session run without Docker:",
-    "containai run --engine embedded",
-)
-DOCKER_GROUP = (
-    "# who may ask Docker may become root; that is yours to decide:",
-    'sudo usermod -aG docker "$USER"',
-    "# then log in again",
-)
-PODMAN_ROOT = (
-    "# Podman's socket is root's alone; run containai as root, or without Podman:",
     "containai run --engine embedded",
 )
 DOCKER_DAEMON_JSON = (
