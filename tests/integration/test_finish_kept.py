@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.git import commit, git, make_repository
-from tests.support.returning import Session, open_session, reachable_files
+from tests.support.returning import Session, reachable_files
 
 ENDLESS = 1 << 40  # bytes: read one by one, they take days
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    opened = open_session(make_repository(tmp_path / "host"), tmp_path / "session")
-    opened.prepare()
-    yield opened
-    opened.close()
 
 
 def files(session: Session) -> list[str]:

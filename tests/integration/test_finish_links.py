@@ -5,21 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.git import commit, git, make_repository
-from tests.support.returning import Session, open_session
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    opened = open_session(make_repository(tmp_path / "host"), tmp_path / "session")
-    opened.prepare()
-    yield opened
-    opened.close()
+from tests.support.returning import Session
 
 
 def monitored(session: Session, name: str = "sub") -> Path:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.git import git, make_repository
-from tests.support.returning import Session, open_session, reachable_files
+from tests.support.git import git
+from tests.support.returning import Session, reachable_files
 
 pytestmark = pytest.mark.user
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    opened = open_session(make_repository(tmp_path / "host"), tmp_path / "session")
-    opened.prepare()
-    yield opened
-    opened.close()
 
 
 def come_home(session: Session) -> str:
