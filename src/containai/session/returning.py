@@ -155,6 +155,11 @@ def _keep(plan: SessionPlan, finished: FinishReport) -> Brought:
     return Brought(branch=plan.branch, notes=finished.notes, kept=True)
 
 
+def keep_all(plan: SessionPlan, error: ContainaiError) -> Brought:
+    """Nothing came home for certain; ``recover`` does all of it again."""
+    return Brought(branch=plan.branch, problem=_told(error), kept=True)
+
+
 def settle(directory: SessionDir, brought: Brought, exit_code: int | None) -> None:
     """Write the last record, and delete the workspace once nothing in it is needed."""
     record = directory.read()

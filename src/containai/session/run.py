@@ -11,10 +11,10 @@ import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from containai.audit.writer import Kind
 from containai.engine.protocol import Container, Engine
+from containai.errors import AuditError
 from containai.host.clock import monotonic_s, since_process_start_s
 from containai.host.descriptors import allow_many
 from containai.plan.request import RunRequest
@@ -33,9 +33,6 @@ from containai.session.state import Phase
 from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
 from containai.session.workspace import check_out_apart, check_out_inside, checkout_command, fill_workspace
 from containai.workspace.notes import start_left_out_notes
-
-if TYPE_CHECKING:
-    from containai.session.returning import Brought
 
 GUARD_FAILED_STATUS = 125
 _NOTES_GRACE_S = 0.25
@@ -87,13 +84,7 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
             engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
         )
         say.progress("bringing the work home")
-        from containai.session.returning import bring_home  # not needed for a start
-
-        config_dir = host.config_file.parent
-        brought = bring_home(
-            engine, session.directory, session.plan, session.quarantine, session.log, signals, config_dir=config_dir
-        )
-        return _settle(engine, session, ended, guards, brought)
+        return _conclude(engine, session, ended, guards, signals, host)
 
 
 def _attend(
@@ -134,17 +125,33 @@ def _attend(
     ended = replace(ended, not_run=container.why_not_run())
     if failure:
         ended = Attended(status=GUARD_FAILED_STATUS, reason="guard")
-    session.log.append(
-        Kind.SESSION, "agent-ended", status=ended.status, reason=ended.reason, detail=failure or ended.not_run
-    )
     return ended, guards
 
 
-def _settle(engine: Engine, session: OpenSession, ended: Attended, guards: Guards, brought: Brought) -> Outcome:
-    session.log.append(Kind.SESSION, "session-end", status=ended.status)
-    from containai.session.returning import settle
+def _conclude(
+    engine: Engine, session: OpenSession, ended: Attended, guards: Guards, signals: EndingSignals, host: Host
+) -> Outcome:
+    """Bring the work home and close the record; a log that takes no line leaves both to ``recover``."""
+    from containai.session.returning import bring_home, keep_all, settle  # not needed for a start
 
-    settle(session.directory, brought, ended.status)
+    detail = guards.check() or ended.not_run
+    try:
+        session.log.append(Kind.SESSION, "agent-ended", status=ended.status, reason=ended.reason, detail=detail)
+        brought = bring_home(
+            engine,
+            session.directory,
+            session.plan,
+            session.quarantine,
+            session.log,
+            signals,
+            config_dir=host.config_file.parent,
+        )
+        session.log.append(Kind.SESSION, "session-end", status=ended.status)
+        settle(session.directory, brought, ended.status)
+    except AuditError as error:
+        ended = replace(ended, status=GUARD_FAILED_STATUS, reason="guard")
+        brought = keep_all(session.plan, error)
+        session.directory.update(exit_code=ended.status)
     left = engine.settle()
     return Outcome(
         plan=session.plan,
