@@ -1,7 +1,7 @@
 /* The container's first process. What it works with comes to it in one of two ways:
  *
- *   init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]   inherited, from an engine that is its ancestor
- *   join SOCKET                                     over a socket of the launcher's, from one that is a daemon
+ *   init SPEC_FD CONTROL_FD LEASH_FD [STDIN STDOUT STDERR]   inherited, from an engine that is its ancestor
+ *   join SOCKET                                              over a socket of the launcher's, from one that is a daemon
  *
  * The last three are the agent's streams, where it does not get a terminal of its own; this process
  * uses none of them.
@@ -138,14 +138,15 @@ static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
 int init_main(int argc, char **argv)
 {
     int streams[3];
-    if (argc != 2 && argc != 5)
-        fail_plain("usage: containai-shim init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]");
+    if (argc != 3 && argc != 6)
+        fail_plain("usage: containai-shim init SPEC_FD CONTROL_FD LEASH_FD [STDIN STDOUT STDERR]");
     int control = atoi(argv[1]);
     if (fcntl(control, F_SETFD, FD_CLOEXEC) != 0)
         fail("control socket");
-    for (int i = 0; argc == 5 && i < 3; i++)
-        streams[i] = atoi(argv[2 + i]);
-    guard_and_run(control, atoi(argv[0]), argc == 5 ? streams : NULL);
+    arm_leash(atoi(argv[2]));
+    for (int i = 0; argc == 6 && i < 3; i++)
+        streams[i] = atoi(argv[3 + i]);
+    guard_and_run(control, atoi(argv[0]), argc == 6 ? streams : NULL);
 }
 
 /* The specification's descriptor, then the three streams where there are any. */

@@ -80,6 +80,10 @@ void confine_limits(const struct spec *spec);
 void confine_landlock(const struct spec *spec);
 int confine_seccomp(const struct spec *spec); /* returns the notification listener, or -1 */
 
+/* leash.c */
+void ready_leash(int leash);
+void arm_leash(int leash);
+
 /* reap.c */
 void run_preparation(const struct spec *spec, int control, int output);
 _Noreturn void run_agent(const struct spec *spec, int control, const int streams[3]);

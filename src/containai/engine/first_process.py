@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from containai.engine.usher import Usher
 
 END_TIMEOUT_S = 10.0
-_REPORT_TIMEOUT_S = 30.0
+REPORT_TIMEOUT_S = 30.0
 _MAX_FDS = 64
 
 
@@ -60,7 +60,7 @@ def receive_report(control: socket.socket) -> Report:
     Raises:
         EngineError: It did not come in time.
     """
-    control.settimeout(_REPORT_TIMEOUT_S)
+    control.settimeout(REPORT_TIMEOUT_S)
     room = socket.CMSG_SPACE(_MAX_FDS * 4) + socket.CMSG_SPACE(struct.calcsize("3i"))
     try:
         message, ancillary, _, _ = control.recvmsg(512, room, socket.MSG_CMSG_CLOEXEC)

@@ -33,7 +33,7 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_VERSION = 444, 1
 # What every container of a session needs, in small: all namespaces, and mounts that work inside them.
 _PROBE_ARGUMENTS = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"),
-    *("--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--new-session", "--die-with-parent"),
+    *("--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--new-session"),
     *("--as-pid-1", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
     *("--size", "65536", "--tmpfs", "/tmp"),
     *("--remount-ro", "/", "--"),
