@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from containai.engine.protocol import ContainerSpec, EffectiveConfig, ExitResult, Stdio
 from containai.engine.readback import read_effective_config
 from containai.errors import EngineError
+from containai.host.cgroups import Freezer
 from containai.host.clock import monotonic_s
 from containai.record import dataclass
 
@@ -186,6 +187,10 @@ class FirstProcess:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def find_freezer(self) -> Freezer | None:
+        """None: an engine whose container would stand still for ever when the launcher is killed has none."""
+        return None
 
     def await_end(self) -> None:
         """Wait until every process is gone, once it was killed.

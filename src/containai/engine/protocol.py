@@ -15,6 +15,7 @@ from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from containai.host.cgroups import Freezer
 from containai.plan.model import Identity, Mount, StagedFile
 from containai.policy.model import Limits
 from containai.record import dataclass
@@ -188,6 +189,9 @@ class Container(Protocol):
 
     def kill(self) -> None:
         """End every process of the container at once; safe from any thread."""
+
+    def find_freezer(self) -> Freezer | None:
+        """What makes the container stand still for a moment, where that can be done and ends with the launcher."""
 
     def await_end(self) -> None:
         """Wait until every process is gone, once it was killed.

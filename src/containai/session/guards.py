@@ -58,7 +58,14 @@ class Guards:
         container.welcome(guards._supervise_visitor)
         directory, limits = session.directory, session.plan.policy.limits
         for watch in (
-            DiskGuard(directory.path, directory.workspace, container.pid, limits.workspace_bytes, guards._fail),
+            DiskGuard(
+                directory.path,
+                directory.workspace,
+                container.pid,
+                limits.workspace_bytes,
+                guards._fail,
+                freezer=container.find_freezer(),
+            ),
             KernelMemoryGuard(container.pid, directory.workspace, limits.memory_bytes, guards._fail),
         ):
             always.callback(watch.stop)

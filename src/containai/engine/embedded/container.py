@@ -7,7 +7,7 @@ import socket
 from containai.engine.embedded.monitor import Monitor
 from containai.engine.first_process import FirstProcess, Report
 from containai.engine.protocol import ContainerSpec, Stdio
-from containai.host.cgroups import Cgroup
+from containai.host.cgroups import Cgroup, Freezer, find_freezer
 
 _PATIENCE_S = 0.5
 
@@ -28,6 +28,10 @@ class EmbeddedContainer(FirstProcess):
         super().__init__(spec, stdio, control, report)
         self._monitor = monitor
         self._cgroup = cgroup
+
+    def find_freezer(self) -> Freezer | None:
+        """The kernel kills what stands still, too: the leash and the death signal hold meanwhile."""
+        return find_freezer(self.pid)
 
     def destroy(self) -> None:
         """End every process, close every descriptor, remove the cgroup. Idempotent."""
