@@ -62,6 +62,18 @@ while sent < 500 * MIB:
             while True: sent += s.send(bytes(MIB))
         except OSError: pass
 """
+FILTERS = """
+import threading
+n = 4094  # instructions that take long words of machine code
+code = b"".join(struct.pack("HBBI", 0x34, 0, 0, 0x7FFFFFF0 - k) for k in range(n - 1)) + struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)
+code = ctypes.create_string_buffer(code); program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", n, ctypes.addressof(code)))
+libc = ctypes.CDLL(None)
+def fill():
+    while libc.syscall(317, 1, 0, program) == 0: pass
+    time.sleep(60)
+for _ in range(350):  # at most some 220 MiB
+    threading.Thread(target=fill, daemon=True).start()
+"""
 UNLINKED = """
 fd = os.open("x", os.O_RDWR | os.O_CREAT, 0o600); os.unlink("x"); write(fd, 90)
 """
@@ -150,6 +162,7 @@ def configure(product: Product, text: str) -> None:
     [
         pytest.param(NETLINK, "bytes wait in its sockets", id="netlink"),
         pytest.param(LOCKS, "50,000 locks", id="locks"),
+        pytest.param(FILTERS, "512 seccomp filters", id="filters"),
         pytest.param(TCP, "bytes wait in its sockets", id="tcp", marks=pytest.mark.needs("cgroup-v1")),
     ],
 )
