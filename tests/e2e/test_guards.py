@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from containai.audit.chain import find_break
+from containai.host.orphans import most_orphans
 from tests.e2e.test_resources import NET, ROOT, the_host_works
 from tests.support.product import Product
 
@@ -73,6 +74,20 @@ def fill():
     time.sleep(60)
 for _ in range(350):  # at most some 220 MiB
     threading.Thread(target=fill, daemon=True).start()
+"""
+ORPHANS = """
+kept = []
+each = min(MOST // 32, 4096)
+for n in range(MOST // 3 // each + 1):  # a third of what the machine keeps
+    server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    server.bind((f"127.0.1.{n + 1}", 0)); server.listen(4096); kept.append(server)
+    for _ in range(each):
+        s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        s.connect(server.getsockname()); s.setblocking(False)
+        try:
+            while True: s.send(bytes(4096))
+        except OSError: pass
+        s.close()
 """
 UNLINKED = """
 fd = os.open("x", os.O_RDWR | os.O_CREAT, 0o600); os.unlink("x"); write(fd, 90)
@@ -171,6 +186,15 @@ def test_memory_of_the_kernels_that_is_not_counted(product: Product, code: str, 
     result = attack(product, code, "--memory", "128m")
     assert result["reason"] == "guard", result
     assert why in result["problem"]
+
+
+def test_connections_that_are_closed_before_all_is_sent(product: Product) -> None:
+    """Of which the machine keeps so many; beyond that a server's last words are lost."""
+    most = most_orphans()
+    result = attack(product, f"MOST = {most}\n{ORPHANS}")
+    assert result["reason"] == "guard", result
+    if most <= 1 << 17:  # more of them take more memory than is granted
+        assert f"more than {most // 8:,} connections" in result["problem"]
 
 
 @pytest.mark.user

@@ -228,7 +228,7 @@ def _device_in_maps(place: Path) -> bytes:
         mount = info.partition(b"\nmnt_id:")[2].split(None, 1)[0]
     finally:
         os.close(fd)
-    for line in _lines(Path("/proc/self/mountinfo")):
+    for line in lines_of(Path("/proc/self/mountinfo")):
         fields = line.split(None, 3)
         if fields[0] == mount:
             major, _, minor = fields[2].partition(b":")
@@ -239,7 +239,7 @@ def _device_in_maps(place: Path) -> bytes:
 def locks_of_the_machine(most: int) -> int:
     """How many locks on files there are, counted up to ``most`` and one more."""
     count = 0
-    for _ in _lines(Path("/proc/locks")):
+    for _ in lines_of(Path("/proc/locks")):
         count += 1
         if count > most:
             break
@@ -256,7 +256,7 @@ def locks_of_no_other(first: int, most: int) -> int:
         OSError: The container has ended.
     """
     taken: dict[int, int] = {}
-    for line in _lines(Path("/proc/locks")):
+    for line in lines_of(Path("/proc/locks")):
         holder = _HOLDER.search(line)
         pid = int(holder[1]) if holder else -1
         taken[pid] = taken.get(pid, 0) + 1
@@ -276,7 +276,7 @@ def _count_locks(seen: dict[bytes, int], most: int) -> int:
     if len(seen) > most or total <= most:
         return total
     count = 0
-    for line in _lines(Path("/proc/locks")):
+    for line in lines_of(Path("/proc/locks")):
         lock = _without_number(line.rstrip())
         if left := seen.get(lock, 0):
             seen[lock] = left - 1
@@ -296,7 +296,7 @@ def unread_netlink_bytes(pid: int, most: int) -> int:
     Source: netlink_native_seq_show, net/netlink/af_netlink.c: the fifth and sixth fields, in bytes of memory.
     """
     total = 0
-    lines = _lines(Path(f"/proc/{pid}/net/netlink"))
+    lines = lines_of(Path(f"/proc/{pid}/net/netlink"))
     next(lines, None)
     for line in lines:
         fields = line.split(None, 6)
@@ -306,6 +306,7 @@ def unread_netlink_bytes(pid: int, most: int) -> int:
     return total
 
 
-def _lines(file: Path) -> Iterator[bytes]:
+def lines_of(file: Path) -> Iterator[bytes]:
+    """The lines of a file of the kernel's, in pieces that hold nobody up."""
     with file.open("rb", buffering=_CHUNK) as opened:
         yield from opened

@@ -2,7 +2,8 @@
 
 Unread answers in netlink sockets and locks on files are in no control group's memory; on cgroup v1 what waits in TCP
 and UDP sockets is neither, but counted where a limit is set (``host/cgroups/limits.py``). The machine code of seccomp
-filters is not either (``host/filters.py``). All of it is asked for twice a second.
+filters is not either (``host/filters.py``), and of closed connections the machine keeps only so many
+(``host/orphans.py``). All of it is asked for twice a second.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from containai.host.cgroups import sockets_usage_file, uncounted_sockets_bytes
 from containai.host.clock import monotonic_s
 from containai.host.filters import count_filters, mapped_kernel_bytes
 from containai.host.holdings import locks_of_no_other, locks_of_the_machine, look, unread_netlink_bytes
+from containai.host.orphans import most_orphans, orphans_of, orphans_of_the_machine
 from containai.session.lookout import Lookout
 
 MOST_LOCKS = 50_000
 """Locks on files; each takes about 200 bytes of the kernel's memory, and of its time when it compares them."""
 MOST_FILTERS = 512
 """Seccomp filters of its threads, some 100 KiB each at most; held against it once the machine's take more room."""
+
+_MACHINES_ORPHANS, _OWN_ORPHANS = 4, 8
+"""Parts of the machine's most: a quarter is taken, and an eighth is the session's own."""
 
 _FILTERS_BYTES = 64 * 1024 * 1024
 _FEW_LOCKS = 1_000  # on the whole machine: then the session's own need no look
@@ -46,6 +51,7 @@ class KernelMemoryGuard(Lookout):
         self._usage: tuple[Path, ...] | None = None
         self._not_before = self._filters_not_before = 0.0
         self._least_mapped = mapped_kernel_bytes()
+        self._most_orphans = most_orphans()
 
     def _look_at_memory(self) -> ContainaiError | None:
         waiting = unread_netlink_bytes(self._first, self._most_bytes)
@@ -55,7 +61,7 @@ class KernelMemoryGuard(Lookout):
         waiting += sum(int(file.read_text()) for file in self._usage)
         if waiting > self._most_bytes:
             return _too_much(f"{waiting:,} bytes wait in its sockets, {self._most_bytes:,} at most")
-        if why := self._look_at_filters():
+        if why := self._look_at_filters() or self._look_at_orphans():
             return why
         if monotonic_s() < self._not_before or locks_of_the_machine(_FEW_LOCKS) <= _FEW_LOCKS:
             return None
@@ -73,6 +79,14 @@ class KernelMemoryGuard(Lookout):
         count = count_filters(self._first, MOST_FILTERS)
         self._filters_not_before = monotonic_s() + _PAUSE_FACTOR * (monotonic_s() - start)
         return _too_much(f"its threads have more than {MOST_FILTERS} seccomp filters") if count > MOST_FILTERS else None
+
+    def _look_at_orphans(self) -> ContainaiError | None:
+        if not self._most_orphans or orphans_of_the_machine() <= self._most_orphans // _MACHINES_ORPHANS:
+            return None
+        most = self._most_orphans // _OWN_ORPHANS
+        if orphans_of(self._first, most) <= most:
+            return None
+        return _too_much(f"it has closed more than {most:,} connections before all was sent")
 
     def _look_at_locks(self) -> ContainaiError | None:
         held = look(self._first, self._workspace, most_locks=MOST_LOCKS)

@@ -32,3 +32,16 @@ def test_filters(
     said = [guard._look_at_filters() for _ in range(len(mapped))]
     assert [error is not None for error in said] == [False] * (len(said) - 1) + [ended]
     assert not ended or "seccomp filters" in said[-1].details  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("machine", "own", "ended"), [(5000, 3000, True), (5000, 2000, False), (4000, 3000, False)]
+)  # of 16000
+def test_orphans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: int, own: int, *, ended: bool) -> None:
+    monkeypatch.setattr(kernel_memory, "most_orphans", lambda: 16000)
+    monkeypatch.setattr(kernel_memory, "orphans_of_the_machine", lambda: machine)
+    monkeypatch.setattr(kernel_memory, "orphans_of", lambda _, most: min(own, most + 1))
+    guard = KernelMemoryGuard(os.getpid(), tmp_path, 1 << 30, lambda _: None)
+    said = guard._look_at_orphans()
+    assert (said is not None) is ended
+    assert said is None or "2,000 connections" in said.details
