@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -84,16 +85,24 @@ class EventLog:
             if not lines:
                 return
             whole = b"".join(lines)
-            try:
-                written = os.write(self._fd, whole)
-            except OSError as error:
-                raise AuditError(
-                    "the event log cannot be written", details=f"{self.path}: {error}", remedy=[_ROOM]
-                ) from error
-            if written != len(whole):
-                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
-                raise AuditError("the event log cannot be written", details=f"{self.path}: no space", remedy=[_ROOM])
+            self._write(whole)
             self._seq, self._prev = seq, prev
+
+    def _write(self, whole: bytes) -> None:
+        """All of it or nothing. Of a write that is cut short only the next one says why, and whether that lasts."""
+        written = 0
+        try:
+            while written < len(whole):
+                taken = os.write(self._fd, memoryview(whole)[written:])
+                if not taken:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                written += taken
+        except OSError as error:
+            if written:
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise AuditError(
+                "the event log cannot be written", details=f"{self.path}: {error}", remedy=[_ROOM]
+            ) from error
 
     @property
     def checkpoint(self) -> tuple[int, str]:
