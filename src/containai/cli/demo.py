@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from containai.audit.chain import find_break
-from containai.audit.writer import read_events
+from containai.audit.reading import read_events
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_table, printable
 from containai.errors import ContainaiError

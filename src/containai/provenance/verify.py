@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from containai.audit.chain import find_break
+from containai.audit.chain import Chain
+from containai.audit.reading import read_lines
 from containai.errors import ProvenanceError
+from containai.host.ownfile import open_own
 from containai.provenance.envelope import looks_like_envelope, open_envelope
 from containai.provenance.keys import TrustedKey
 from containai.provenance.notes import NOTES_REF, read_notes, read_objects
@@ -164,23 +167,28 @@ def check_log(path: Path, facts: SessionFacts) -> str:
         ProvenanceError: The log is here and is not the one that was signed.
     """
     wanted = facts.checkpoint
+    chain, first = Chain(facts.session), b"{}"
     try:
-        with path.open("rb") as log:
-            lines = list(islice(log, wanted.seq))
+        with os.fdopen(open_own(path), "rb") as log:
+            for number, line in enumerate(islice(read_lines(log), wanted.seq), 1):
+                if fault := chain.find_fault(line):
+                    raise _log_problem("provenance.log-broken", f"line {number}: {fault}")
+                first = line if number == 1 else first
     except FileNotFoundError:
         return "the session's log is not here"
     except OSError as error:
         raise ProvenanceError(
-            "the session's log cannot be read", code="provenance.log-unreadable", details=str(error)
+            "the session's log cannot be read",
+            code="provenance.log-unreadable",
+            details=str(error),
+            remedy=[f"ls -ld {path}"],
         ) from error
-    if broken := find_break(lines):
-        raise _log_problem("provenance.log-broken", f"line {broken.line}: {broken.reason}")
-    if len(lines) < wanted.seq:
-        raise _log_problem("provenance.log-short", f"{len(lines)} events; {wanted.seq} when the statement was signed")
-    if json.loads(lines[-1])["hash"] != wanted.hash:
+    if chain.seq < wanted.seq:
+        raise _log_problem("provenance.log-short", f"{chain.seq} events; {wanted.seq} when the statement was signed")
+    if chain.prev != wanted.hash:
         raise _log_problem("provenance.log-differs", f"event {wanted.seq} has another hash than was signed")
-    first = json.loads(lines[0])
-    if any(first.get(name) != getattr(facts, name) for name in ("config_sha256", "policy_sha256")):
+    begun = json.loads(first)
+    if any(begun.get(name) != getattr(facts, name) for name in ("config_sha256", "policy_sha256")):
         raise _log_problem("provenance.log-differs", "it begins with another configuration or policy")
     return f"the session's log is unbroken up to event {wanted.seq}, as it was signed"
 

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from containai.audit.writer import EventLog, Kind, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog, Kind
 from containai.errors import ContainaiError, ProvenanceError
 from containai.git_return.apply import Returned
 from containai.plan.model import SessionPlan

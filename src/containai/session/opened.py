@@ -16,7 +16,8 @@ from containai.plan.model import MountKind, SessionPlan
 from containai.plan.request import RunRequest
 from containai.record import dataclass
 from containai.session.decide import Decided, Host
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.session.record import Phase, SessionRecord
+from containai.session.state import SessionDir, SessionStore
 from containai.workspace.branch import claim_current_branch, release_branch, reserve_branch
 
 _MOST_NAMED = 10

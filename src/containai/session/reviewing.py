@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from containai.host.clock import now_rfc3339
 from containai.review.merge import How, Made, find_target, land, make_commit, make_tree
 from containai.review.model import Review, Trigger
 from containai.review.read import review_result
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
+from containai.session.record import Phase, SessionRecord, session_branch
+from containai.session.state import SessionDir, SessionStore
 from containai.session.subject import Subject, find_branch, find_subject
 from containai.workspace.git import run_git
 from containai.workspace.refs import list_branches, names_in_progress, update_refs
@@ -80,12 +82,13 @@ def merge_session(
         if isinstance(made, ReviewError):
             raise made
         message = _message(subject.record, review, how)
-        commit = make_commit(git_dir, repository, target, made, how, message, user)
-        land(git_dir, target, commit, user)
-        given = tuple(trigger.named for trigger in triggers)
-        merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
-        _decide(subject, _MERGED, {"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
-                                   "new": commit, "acknowledged": list(given)})  # fmt: skip
+        with _deciding(subject, _MERGED) as decide:
+            commit = make_commit(git_dir, repository, target, made, how, message, user)
+            land(git_dir, target, commit, user)
+            given = tuple(trigger.named for trigger in triggers)
+            merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
+            decide({"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
+                    "new": commit, "acknowledged": list(given)})  # fmt: skip
         if attest is not None:
             attest(subject, merged)
     return merged
@@ -104,9 +107,9 @@ def drop_session(state_dir: Path, wanted: str) -> str:
         raise ReviewError(
             f"session {subject.record.id} has been dropped; its work is on {subject.branch}", code="review.dropped"
         )
-    with _locked(subject):
+    with _locked(subject), _deciding(subject, _DROPPED) as decide:
         archive = _archive(subject)
-        _decide(subject, _DROPPED, {"verdict": "deny", "ref": f"refs/heads/{archive}", "new": subject.tip})
+        decide({"verdict": "deny", "ref": f"refs/heads/{archive}", "new": subject.tip})
     return archive
 
 
@@ -118,8 +121,14 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
 
     Returns:
         What became of the branch, as a sentence.
+
+    Raises:
+        StateError: It is in use, or its record is damaged and ``force`` does not say that all of it may go.
     """
     store = SessionStore(state_dir)
+    directory = store.find_damaged(wanted) if force else None
+    if directory is not None:
+        return _remove_damaged(directory)
     directory = store.find(wanted)
     record = directory.read()
     if not directory.lock():
@@ -134,10 +143,36 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
                 remedy=[f"containai recover {record.id}", f"containai remove {record.id} --force   # throws it away"],
             )
         said = _clear_branch(directory, record, [other for _, other in store.survey().whole])
-        directory.remove()
+        _remove(directory)
     finally:
         directory.unlock()
     return said
+
+
+def _remove_damaged(directory: SessionDir) -> str:
+    """Remove a session of which nobody knows any more which branch it had. Its lock may be damaged, too."""
+    try:
+        free = directory.lock()
+    except StateError:
+        free = True
+    if not free:
+        raise StateError(f"session {directory.id} is in use", code="state.running")
+    try:
+        _remove(directory)
+    finally:
+        directory.unlock()
+    return "its record could not be read: its branch, if it had one, stays"
+
+
+def _remove(directory: SessionDir) -> None:
+    directory.remove()
+    if os.path.lexists(directory.path):
+        raise StateError(
+            f"session {directory.id} could not be removed",
+            code="state.unremovable",
+            details=f"what is left of it: {directory.path}",
+            remedy=[f"ls -ld {directory.path}", f"sudo rm -r {directory.path}"],
+        )
 
 
 def _clear_branch(directory: SessionDir, record: SessionRecord, sessions: Sequence[SessionRecord]) -> str:
@@ -228,14 +263,19 @@ def _locked(subject: Subject) -> Iterator[None]:
         subject.directory.unlock()
 
 
-def _decide(subject: Subject, verdict: str, fields: Mapping[str, Any]) -> None:
-    """Onto the record and the session's log."""
+@contextmanager
+def _deciding(subject: Subject, verdict: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """What writes a decision onto the session's log and its record; a log that takes none is refused before."""
     log = EventLog(subject.directory.events_path, subject.record.id)
-    try:
+
+    def decide(fields: Mapping[str, Any]) -> None:
         log.append(Kind.GIT, verdict, **fields)
+        subject.directory.update(verdict=verdict)
+
+    try:
+        yield decide
     finally:
         log.close()
-    subject.directory.update(verdict=verdict)
 
 
 def _is_the_users(record: SessionRecord) -> bool:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containai.audit.chain import find_break
-from containai.audit.writer import EventLog, Kind, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog, Kind
 from containai.supervise.spool import Denials, move_records, read_records, recover_spools
 
 pytestmark = pytest.mark.user
