@@ -247,6 +247,19 @@ def test_recover_states_nothing_about_a_log_that_was_edited(
     assert "begins with the session's configuration" in user.command("log", three).stderr
 
 
+def test_a_link_in_the_place_of_the_quarantine_is_not_followed(
+    user: Product, prepared: tuple[Product, str, str, str]
+) -> None:
+    three = prepared[3]
+    quarantine = _session(user, three) / "return.git"
+    quarantine.rename(quarantine.with_name("away"))
+    quarantine.symlink_to(user.repository / ".git")
+    before = user.git("for-each-ref")
+    told = user.command("recover", three)
+    assert (told.status, "error[state.quarantine]" in told.stderr) == (1, True), told
+    assert user.git("for-each-ref") == before
+
+
 def test_a_log_of_another_session_proves_nothing(user: Product, prepared: tuple[Product, str, str, str]) -> None:
     one = prepared[1]
     LOGS["spliced"][0](_session(user, one))
@@ -265,7 +278,12 @@ def test_a_repository_that_is_gone_is_said_to_be(user: Product, prepared: tuple[
         told = user.command(*words)
         assert (told.status, "error[review.no-repository]" in told.stderr) == (1, True), (words, told)
     _edited(git_dir="/etc")(_session(user, one))
+    kept = user.command("remove", one)
+    assert (kept.status, "error[workspace.refs]" in kept.stderr) == (1, True), kept
     waiting = user.command("review")
     assert (waiting.status, two in waiting.stdout, "error[workspace.refs]" in waiting.stderr) == (1, True, True), (
         waiting
     )
+    removed = user.command("remove", one, "--force")
+    assert (removed.status, "stays: its repository could not be read" in removed.stderr) == (0, True), removed
+    assert not _session(user, one).exists()

@@ -177,6 +177,8 @@ def open_quarantine(path: Path, branch: str, base: str) -> Quarantine:
 
     Preconditions: no server works on it. A lock on its ref is then a dead one's, and would keep every push out.
     """
+    if path.is_symlink():  # git would follow it, into a repository that is no quarantine
+        raise StateError("the session's return repository is a link", code="state.quarantine", details=str(path))
     quarantine = Quarantine(path=path, branch=branch, base=base)
     quarantine.tip()
     (path / f"{quarantine.ref}.lock").unlink(missing_ok=True)

@@ -97,6 +97,8 @@ def parse_record(content: bytes, session_id: str) -> SessionRecord:
                 raise ValueError(f"{name} is missing")
         elif not _RULES[name](data[name]):
             raise ValueError(f"{name} cannot be {_shown(data[name])}")
+    if not data.get("in_place") and not data["branch"].startswith(f"{data['agent']}/"):
+        raise ValueError(f"branch cannot be {_shown(data['branch'])}, which is none of the agent's")
     if data["id"] != session_id:
         raise ValueError(f"it is the record of session {_shown(data['id'])}")
     return SessionRecord(**data | _typed(data))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind
-from containai.errors import ReviewError, StateError
+from containai.errors import ReviewError, StateError, WorkspaceError
 from containai.host.clock import now_rfc3339
 from containai.review.merge import How, Made, find_target, land, make_commit, make_tree
 from containai.review.model import Review, Trigger
@@ -142,7 +142,12 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
                 details=str(directory.workspace),
                 remedy=[f"containai recover {record.id}", f"containai remove {record.id} --force   # throws it away"],
             )
-        said = _clear_branch(directory, record, [other for _, other in store.survey().whole])
+        try:
+            said = _clear_branch(directory, record, [other for _, other in store.survey().whole])
+        except WorkspaceError:
+            if not force:
+                raise
+            said = f"{record.branch} stays: its repository could not be read"
         _remove(directory)
     finally:
         directory.unlock()

@@ -61,6 +61,7 @@ def test_every_field_has_a_rule() -> None:
         {"id": "ffffffffffff"},
         {"name": None},
         {"branch": "--all"},
+        {"branch": "main"},
         {"branch": "a\0b"},
         {"branch": "a\x1bb"},
         {"branch": ""},
