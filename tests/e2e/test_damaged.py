@@ -287,3 +287,22 @@ def test_a_repository_that_is_gone_is_said_to_be(user: Product, prepared: tuple[
     removed = user.command("remove", one, "--force")
     assert (removed.status, "stays: its repository could not be read" in removed.stderr) == (0, True), removed
     assert not _session(user, one).exists()
+
+
+def test_notes_without_a_statement_and_a_key_that_is_no_file(
+    user: Product, prepared: tuple[Product, str, str, str], tmp_path: Path
+) -> None:
+    place = user.home / ".config" / "containai" / "keys" / "provenance.pem"
+    elsewhere = Product(home=user.home, repository=tmp_path / "clone", variables=user.variables)
+    user.git("clone", "-q", str(user.repository), str(tmp_path / "clone"))
+    elsewhere.git("-c", "user.name=A", "-c", "user.email=a@b", "notes", "--ref=containai", "add", "-m", "no", "HEAD")
+    shown = elsewhere.command("provenance", "show", "HEAD")
+    assert (shown.status, shown.stdout, "provenance.no-statement" in shown.stderr) == (1, "", True), shown
+    place.rename(place.with_name("away"))
+    place.mkdir()
+    try:
+        told = user.command("provenance", "verify", "shell/session-1")
+        assert (told.status, "provenance.key-permissions" in told.stderr) == (1, True), told
+    finally:
+        place.rmdir()
+        place.with_name("away").rename(place)

@@ -162,7 +162,10 @@ def _show(git_dir: Path, commit: str) -> int:
             code="provenance.no-note",
             remedy=[f"git fetch REMOTE {NOTES_REF}:{NOTES_REF}"],
         )
-    for line in filter(looks_like_envelope, note.split(b"\n")):
+    lines = list(filter(looks_like_envelope, note.split(b"\n")))
+    if not lines:
+        raise ProvenanceError("the commit's note holds no statement", code="provenance.no-statement")
+    for line in lines:
         envelope = parse_object(line, "envelope")
         try:
             payload = base64.b64decode(envelope["payload"], validate=True)

@@ -187,10 +187,11 @@ def _read(path: str, check: Callable[[str, os.stat_result], None], directory: in
         if error.errno == errno.ELOOP:
             raise _refused(path, "it is a symbolic link", f"replace {path} by the file itself") from error
         raise
+    entry = os.fstat(fd)
+    if not stat.S_ISREG(entry.st_mode):
+        os.close(fd)
+        raise _refused(path, "it is no regular file", f"replace {path} by a file")
     with os.fdopen(fd, "rb") as file:
-        entry = os.fstat(fd)
-        if not stat.S_ISREG(entry.st_mode):
-            raise _refused(path, "it is no regular file", f"replace {path} by a file")
         check(path, entry)
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
