@@ -26,6 +26,7 @@ from containai.workspace.notes import git_dir_of
 from containai.workspace.refs import is_ancestor, names_in_progress, update_refs
 
 _SHOWN_CONFLICTS = 10
+_FIELDS = 4  # of a branch, as git lists it
 _LANDING_S = 3600.0  # a large tree on a slow disk; git would stop in the middle of it
 _BY_DEFAULT = {b"unspecified", b"set", b"text"}  # Source: gitattributes(5), "Performing a three-way merge"
 _OBJECT = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -72,12 +73,12 @@ def find_target(git_dir: Path, repository: Path, into: str | None) -> Target:
                 remedy=["containai merge SESSION --into BRANCH"],
             )
         into = ref.removeprefix("refs/heads/")
-    # Source: git-for-each-ref(1): %00 ends a field.
-    form = "--format=%(refname)%00%(objectname)%00%(symref)%00%(worktreepath)"
-    listed = run_git(["for-each-ref", form, f"refs/heads/{into}"], git_dir=git_dir).stdout
-    for line in listed.splitlines():
-        ref_name, commit, symbolic, worktree = line.split(b"\0")
-        if ref_name == b"refs/heads/" + os.fsencode(into) and not symbolic:
+    # Source: git-for-each-ref(1): %00 ends a field. The path of a working tree may hold a line feed.
+    form = "--format=%(refname)%00%(objectname)%00%(symref)%00%(worktreepath)%00"
+    fields = run_git(["for-each-ref", form, f"refs/heads/{into}"], git_dir=git_dir).stdout.split(b"\0")
+    for start in range(0, len(fields) - _FIELDS, _FIELDS):
+        ref_name, commit, symbolic, worktree = fields[start : start + _FIELDS]
+        if ref_name.removeprefix(b"\n") == b"refs/heads/" + os.fsencode(into) and not symbolic:
             place = Path(os.fsdecode(worktree)) if worktree else None
             return Target(branch=into, commit=commit.decode(), worktree=place)
     raise ReviewError(f"there is no branch {into}", code="review.no-target", remedy=["git branch --list"])
