@@ -85,7 +85,12 @@ class _Demo:
     def _git(self, *arguments: str) -> str:
         done = run(["git", "-C", self.repository, *arguments], env={**MINIMAL_ENVIRONMENT, "HOME": str(self.here.home)})
         if done.status != 0:
-            raise ContainaiError("the sample repository cannot be made", code="demo.git", details=done.said)
+            raise ContainaiError(
+                "the sample repository cannot be made",
+                code="demo.git",
+                details=done.said,
+                remedy=["containai doctor", "df -h: is there room in the directory for temporary files?"],
+            )
         return done.stdout.decode(errors="replace").rstrip()  # a diffstat begins with a blank
 
     def _run_session(self, port: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -108,7 +113,10 @@ class _Demo:
             return json.loads(done.stdout), [json.loads(line) for line in said if line.startswith("{")]
         except ValueError as error:
             raise ContainaiError(
-                "the session did not end as planned", code="demo.session", details=done.said
+                "the session did not end as planned",
+                code="demo.session",
+                details=done.said,
+                remedy=["containai doctor", "containai selftest"],
             ) from error
 
     def _show_work(self, result: dict[str, Any], lines: list[dict[str, Any]]) -> None:

@@ -178,7 +178,12 @@ def _write_page(subject: Subject, review: Review, wanted: str) -> Path:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
-        raise ReviewError("the page cannot be written", code="review.page", details=str(error)) from error
+        raise ReviewError(
+            "the page cannot be written",
+            code="review.page",
+            details=str(error),
+            remedy=["containai review SESSION --web FILE   # a file that is not there yet, where you may write"],
+        ) from error
     return place.resolve()
 
 

@@ -55,7 +55,10 @@ def load_signer(config_dir: Path) -> CryptoSigner:
                 pem = _read_private(directory)
     except OSError as error:
         raise ProvenanceError(
-            "the signing key cannot be used", code="provenance.key-unusable", details=str(error)
+            "the signing key cannot be used",
+            code="provenance.key-unusable",
+            details=str(error),
+            remedy=[f"ls -ld {config_dir / 'keys'}", "df -h: is there room?"],
         ) from error
     assert pem is not None
     return _signer(pem)

@@ -185,7 +185,15 @@ def _check_size(commit: str, size: int) -> None:
 
 
 def _too_large(details: str) -> ProvenanceError:
-    return ProvenanceError("a note is too large", code="provenance.note-too-large", details=details)
+    return ProvenanceError(
+        "a note is too large",
+        code="provenance.note-too-large",
+        details=details,
+        remedy=[
+            f"git notes --ref={NOTES_REF} show COMMIT   # what is in it",
+            f"git notes --ref={NOTES_REF} remove COMMIT   # throws away what is stated about it",
+        ],
+    )
 
 
 def _unreadable(details: str) -> ProvenanceError:

@@ -105,13 +105,24 @@ class Verifier:
                 strangers.append(problem)
                 continue
             if commit not in statement.subjects:
-                raise ProvenanceError("the statement is about other commits, not this one", code="provenance.subject")
+                raise ProvenanceError(
+                    "the statement is about other commits, not this one",
+                    code="provenance.subject",
+                    remedy=["git log --oneline --all   # was the commit copied, and its note with it?"],
+                )
             self._check_materials(statement)
             proven.append(Proven(statement=statement, key=key, log=self._check_log(statement)))
         if not proven:
             if strangers:
                 raise strangers[0]
-            raise ProvenanceError("the commit's note holds no statement", code="provenance.no-statement")
+            raise ProvenanceError(
+                "the commit's note holds no statement",
+                code="provenance.no-statement",
+                remedy=[
+                    f"git notes --ref={NOTES_REF} show COMMIT   # what is in it",
+                    f"git fetch REMOTE +{NOTES_REF}:{NOTES_REF}   # if it was overwritten here, and not there",
+                ],
+            )
         return tuple(proven), len(strangers)
 
     def _open(self, line: bytes) -> tuple[Statement, TrustedKey]:
@@ -194,7 +205,12 @@ def check_log(path: Path, facts: SessionFacts) -> str:
 
 
 def _log_problem(code: str, details: str) -> ProvenanceError:
-    return ProvenanceError("the session's log is not the one that was signed", code=code, details=details)
+    return ProvenanceError(
+        "the session's log is not the one that was signed",
+        code=code,
+        details=details,
+        remedy=["restore the log from a backup: the statement is about that one"],
+    )
 
 
 def _check_commit(commit: str, content: bytes | None) -> None:
@@ -206,5 +222,8 @@ def _check_commit(commit: str, content: bytes | None) -> None:
     digest = hashlib.new(algorithm, b"commit %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     if digest != commit:
         raise ProvenanceError(
-            "the commit's content is not what its name says", code="provenance.commit", details=f"it is {digest}"
+            "the commit's content is not what its name says",
+            code="provenance.commit",
+            details=f"it is {digest}",
+            remedy=["git fsck"],
         )

@@ -100,7 +100,11 @@ def make_tree(git_dir: Path, target: Target, tip: str, how: How) -> Made:
         ReviewError: There is nothing to merge, it conflicts, or cannot go forward.
     """
     if is_ancestor(git_dir, tip, target.commit):
-        raise ReviewError(f"{target.branch} has all of it already", code="review.merged")
+        raise ReviewError(
+            f"{target.branch} has all of it already",
+            code="review.merged",
+            remedy=["containai remove SESSION   # when you no longer need it"],
+        )
     straight = is_ancestor(git_dir, target.commit, tip)
     if how is How.FF_ONLY and not straight:
         raise ReviewError(
@@ -156,7 +160,12 @@ def land(git_dir: Path, target: Target, commit: str, user: Mapping[str, str]) ->
     if target.worktree is None:
         refused = update_refs(git_dir, [("update", ref, commit, target.commit)], "containai: merge")
         if refused is not None:
-            raise ReviewError(f"{target.branch} could not be moved", code="review.busy", details=refused.error.details)
+            raise ReviewError(
+                f"{target.branch} could not be moved",
+                code="review.busy",
+                details=refused.error.details,
+                remedy=["try again"],
+            )
         return
     refuse_in_the_way(git_dir, target.worktree, target.commit, commit)
     own = git_dir_of(target.worktree, git_dir)
@@ -242,7 +251,9 @@ def _refuse_own_rules(git_dir: Path, target: Target, tip: str) -> None:
         done = run_git(asked, git_dir=git_dir, also=also, stdin=b"\0".join(both) + b"\0")
     fields = done.stdout.split(b"\0")
     if done.status != 0 or len(fields) != 3 * len(both) + 1:
-        raise ReviewError("the branch's attributes cannot be read", code="review.unreadable", details=done.said)
+        raise ReviewError(
+            "the branch's attributes cannot be read", code="review.unreadable", details=done.said, remedy=["git fsck"]
+        )
     ruled = [shown(path) for path, value in zip(fields[::3], fields[2::3], strict=False) if value not in _BY_DEFAULT]
     if ruled:
         raise ReviewError(

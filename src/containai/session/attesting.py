@@ -63,4 +63,8 @@ def _configuration(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
     for event in islice(events, 1):
         if event.get("event") == "session-config":
             return event
-    raise ProvenanceError("the session's log does not begin with its configuration", code="provenance.no-config")
+    raise ProvenanceError(
+        "the session's log does not begin with its configuration",
+        code="provenance.no-config",
+        remedy=["restore the log from a backup, where there is one"],
+    )

@@ -79,7 +79,11 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
                 continue
             if not directory.lock():
                 if wanted is not None:
-                    raise StateError(f"session {record.id} is running", code="state.running")
+                    raise StateError(
+                        f"session {record.id} is running",
+                        code="state.running",
+                        remedy=["containai log --follow   # until it ends"],
+                    )
                 continue
             yield _recover(directory, record, state_dir, config_dir)
         except Exception as error:

@@ -105,7 +105,9 @@ def drop_session(state_dir: Path, wanted: str) -> str:
         )
     if subject.record.verdict == _DROPPED:
         raise ReviewError(
-            f"session {subject.record.id} has been dropped; its work is on {subject.branch}", code="review.dropped"
+            f"session {subject.record.id} has been dropped; its work is on {subject.branch}",
+            code="review.dropped",
+            remedy=[f"git branch NAME {subject.branch}   # to have it back under another name"],
         )
     with _locked(subject), _deciding(subject, _DROPPED) as decide:
         archive = _archive(subject)
@@ -132,7 +134,9 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
     directory = store.find(wanted)
     record = directory.read()
     if not directory.lock():
-        raise StateError(f"session {record.id} is running", code="state.running")
+        raise StateError(
+            f"session {record.id} is running", code="state.running", remedy=["containai log --follow   # until it ends"]
+        )
     try:
         interrupted = record.phase not in (Phase.ENDED, Phase.UNRETURNED)
         if (interrupted or record.phase is Phase.UNRETURNED) and not force:
@@ -161,7 +165,9 @@ def _remove_damaged(directory: SessionDir) -> str:
     except StateError:
         free = True
     if not free:
-        raise StateError(f"session {directory.id} is in use", code="state.running")
+        raise StateError(
+            f"session {directory.id} is in use", code="state.running", remedy=["wait until the other command has ended"]
+        )
     try:
         _remove(directory)
     finally:
@@ -261,7 +267,11 @@ def _archive(subject: Subject) -> str:
 @contextmanager
 def _locked(subject: Subject) -> Iterator[None]:
     if not subject.directory.lock():
-        raise StateError(f"session {subject.record.id} is in use", code="state.running")
+        raise StateError(
+            f"session {subject.record.id} is in use",
+            code="state.running",
+            remedy=["wait until the other command has ended"],
+        )
     try:
         yield
     finally:

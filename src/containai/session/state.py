@@ -120,7 +120,11 @@ class SessionDir:
             if record.phase not in (Phase.CREATING, Phase.RUNNING):
                 _sync(self.path)
         except OSError as error:
-            raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
+            raise StateError(
+                "the session record cannot be written",
+                details=f"{self.path}: {error}",
+                remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
+            ) from error
 
     def make_durable(self) -> None:
         """Make sure that a loss of power leaves the session and what a return needs: the record and the quarantine.
@@ -136,7 +140,11 @@ class SessionDir:
             for path in (self.path, self.path.parent):
                 _sync(path)
         except OSError as error:
-            raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
+            raise StateError(
+                "the session record cannot be written",
+                details=f"{self.path}: {error}",
+                remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
+            ) from error
 
     def read(self) -> SessionRecord:
         """Read the record.
@@ -177,7 +185,11 @@ class SessionDir:
                     temporary.unlink()
             return path.read_bytes()
         except OSError as error:
-            raise StateError("the key of the review cannot be kept", details=f"{path}: {error}") from error
+            raise StateError(
+                "the key of the review cannot be kept",
+                details=f"{path}: {error}",
+                remedy=[f"ls -ld {path}", "df -h: is there room where the state is kept?"],
+            ) from error
 
     def update(self, **changes: Any) -> SessionRecord:
         """Change some fields of the record."""

@@ -37,7 +37,7 @@ _QUIET: Mapping[str, str] = {
     "GIT_ASKPASS": "true",
     "GIT_PAGER": "cat",
     "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_GRAFT_FILE": "/dev/null",  # the older way to another history; no clone and no push follows either
+    "GIT_GRAFT_FILE": "/nonexistent",  # the older way to another history; no clone and no push follows either
     "GIT_NO_LAZY_FETCH": "1",
     # Git frees its compressor after each object: without these, glibc gives the memory back and asks again each time,
     # which is half the time of packing a few hundred objects. Source: mallopt(3).

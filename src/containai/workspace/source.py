@@ -133,7 +133,11 @@ def _refusal(place: Path, parts: list[bytes], said: str, user: Mapping[str, str]
         )
     if "not a git repository" in said:
         return _corrupt_head(place, said)
-    return WorkspaceError("git cannot use the source", details=said)
+    return WorkspaceError(
+        "git cannot use the source",
+        details=said,
+        remedy=[f"git -C {shlex.quote(str(place))} status   # says the same; when that works, this does"],
+    )
 
 
 def _no_commit(git_dir: Path, place: Path, said: str, user: Mapping[str, str]) -> WorkspaceError:
