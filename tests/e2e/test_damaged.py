@@ -138,6 +138,8 @@ def test_other_things_in_the_place_of_what_is_kept(
         assert (two in listed.stdout, "error[state.lock]" in listed.stderr, listed.status) == (True, True, 1), listed
     else:
         path.write_text("no directory\n")
+        judged = user.command("doctor", "--engine", "embedded")
+        assert (judged.status, f"{path} is not a directory" in judged.stdout) == (1, True), judged
         for words in (["list"], ["log"], ["review"], ["recover"], ["remove", one]):
             told = user.command(*words)
             assert (told.status, "error[state.unreadable]" in told.stderr) == (1, True), (words, told)
