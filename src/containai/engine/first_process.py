@@ -66,7 +66,9 @@ def receive_report(control: socket.socket) -> Report:
     try:
         message, ancillary, _, _ = control.recvmsg(512, room, socket.MSG_CMSG_CLOEXEC)
     except OSError as error:
-        raise EngineError("the container did not report", code="engine.create", details=str(error)) from error
+        raise EngineError(
+            "the container did not report", code="engine.create", details=str(error), remedy=["containai doctor"]
+        ) from error
     pid, fds = 0, array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -150,7 +152,12 @@ class FirstProcess:
         try:
             self._control.send(message)
         except OSError as error:
-            raise EngineError("the container ended unexpectedly", code="engine.gone", details=str(error)) from error
+            raise EngineError(
+                "the container ended unexpectedly",
+                code="engine.gone",
+                details=str(error),
+                remedy=["containai recover", "containai doctor"],
+            ) from error
 
     def wait(self, deadline_s: float | None, wake_fd: int = -1) -> ExitResult | None:
         """Wait for the end; None at the deadline, or when ``wake_fd`` becomes readable."""
@@ -202,7 +209,12 @@ class FirstProcess:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(END_TIMEOUT_S * 1000):
-            raise EngineError("the container does not end", code="engine.stuck", details=f"process {self.pid}")
+            raise EngineError(
+                "the container does not end",
+                code="engine.stuck",
+                details=f"process {self.pid}",
+                remedy=["containai recover   # when the launcher is gone"],
+            )
 
     def end_first_process(self) -> None:
         """End every process of the container and close the talk. Idempotent.

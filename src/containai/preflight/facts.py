@@ -235,7 +235,7 @@ def _apparmor_mode_by_entry() -> str | None:
 
 def _look_at_state(state_dir: Path) -> tuple[str, int]:
     """Why sessions cannot be kept there (or nothing), and the free bytes; the directory need not exist yet."""
-    place = state_dir.absolute()
+    place = (state_dir / "sessions").absolute()  # session/state.py
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not os.path.isdir(place):

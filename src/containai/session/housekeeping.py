@@ -131,7 +131,11 @@ def await_chore(
         patience -= 1
         result = container.wait(deadline, signals.wake_fd)
     if result is None:
-        raise WorkspaceError(f"the {label} step took longer than {timeout_s:g} s", code="workspace.timeout")
+        raise WorkspaceError(
+            f"the {label} step took longer than {timeout_s:g} s",
+            code="workspace.timeout",
+            remedy=["try again when the machine is less busy; or with less of the tree: --sparse FOLDER"],
+        )
     return result
 
 

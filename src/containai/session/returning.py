@@ -20,8 +20,9 @@ from containai.render.containers import HOUSEKEEPING_PATH, render_housekeeping
 from containai.session.attesting import attest_returned
 from containai.session.housekeeping import WatchedPlaces, run_chore
 from containai.session.in_place import land_in_place
+from containai.session.record import Phase, session_branch
 from containai.session.signals import EndingSignals
-from containai.session.state import Phase, SessionDir, session_branch
+from containai.session.state import SessionDir
 from containai.supervise.housekeeping import PROGRAMS
 from containai.workspace.branch import release_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output

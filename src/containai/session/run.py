@@ -26,10 +26,10 @@ from containai.session.guards import Guards
 from containai.session.housekeeping import verified
 from containai.session.opened import OpenSession, open_session
 from containai.session.outcome import Outcome
+from containai.session.record import Phase
 from containai.session.report import Reporter
 from containai.session.reserve import release_reserve, take_reserve
 from containai.session.signals import EndingSignals
-from containai.session.state import Phase
 from containai.session.stdio import PipedStreams, TerminalStreams, open_streams
 from containai.session.workspace import check_out_apart, check_out_inside, checkout_command, fill_workspace
 from containai.workspace.notes import start_left_out_notes

@@ -82,7 +82,11 @@ class ExecSupervisor:
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise AuditError("the supervisor's spool cannot be opened", details=f"{spool}: {error}") from error
+            raise AuditError(
+                "the supervisor's spool cannot be opened",
+                details=f"{spool}: {error}",
+                remedy=["df -h: is there room where the state is kept?"],
+            ) from error
         self._stop_read, self._stop_write = os.pipe()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
         self._room = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -135,7 +139,13 @@ class ExecSupervisor:
         if why == errno.ENOTRECOVERABLE:
             self._on_failure(AuditError("the rules of [exec] cannot be asked", details=self._problem))
         elif why not in (0, errno.EPIPE, errno.ECANCELED):  # the writer has said why; the session is over
-            self._on_failure(AuditError("the event log cannot be written", details=f"{self._path}: {os.strerror(why)}"))
+            self._on_failure(
+                AuditError(
+                    "the event log cannot be written",
+                    details=f"{self._path}: {os.strerror(why)}",
+                    remedy=["df -h: is there room where the state is kept?"],
+                )
+            )
 
     def _decide(self, record: int, size: int, program: int) -> int:
         """Called by the loop. Nothing may be raised into it: that would count as a yes."""

@@ -141,7 +141,12 @@ class DockerEngine:
             report = receive_report(control)
             if report.pid != pid:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
-                raise EngineError("the container could not be created", code="engine.create", details=details)
+                raise EngineError(
+                    "the container could not be created",
+                    code="engine.create",
+                    details=details,
+                    remedy=["containai doctor --engine docker"],
+                )
             container = DockerContainer(
                 spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
                 asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
@@ -180,7 +185,11 @@ class DockerEngine:
             if staging.control.fileno() in events:
                 break
             if not events or events[listener] & (select.POLLHUP | select.POLLERR):
-                raise EngineError("the container ended before it began", code="engine.create")
+                raise EngineError(
+                    "the container ended before it began",
+                    code="engine.create",
+                    remedy=["containai doctor --engine docker"],
+                )
             let_continue(listener)
         control, _ = staging.control.accept()
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -246,7 +255,12 @@ class PendingDocker:
         except ContainaiError as error:
             self._error = error
         except OSError as error:
-            self._error = EngineError("the container could not be created", code="engine.create", details=str(error))
+            self._error = EngineError(
+                "the container could not be created",
+                code="engine.create",
+                details=str(error),
+                remedy=["containai doctor --engine docker"],
+            )
         finally:
             for fd in self._streams:
                 os.close(fd)
@@ -262,7 +276,9 @@ class PendingDocker:
             raise self._error
         made, self._made = self._made, None
         if made is None:
-            raise EngineError("the container could not be created", code="engine.create")
+            raise EngineError(
+                "the container could not be created", code="engine.create", remedy=["containai doctor --engine docker"]
+            )
         return made
 
     def abandon(self) -> None:
