@@ -10,8 +10,9 @@ import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
-EXECVE, TGKILL, PRLIMIT = 59, 234, 302
-RLIMIT_NOFILE = 7
+EXECVE, PRCTL, TGKILL, PRLIMIT = 59, 157, 234, 302
+LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, WRITE_FILE = 444, 446, 1 << 1
+PR_SET_DUMPABLE, RLIMIT_NOFILE = 4, 7
 
 
 def call(number: int, *arguments: int) -> int:
@@ -63,6 +64,21 @@ def memory() -> None:
     print("many", execute(text(b"/usr/bin/true"), [echo, *[text(b"x" * 1500)] * 1000]), flush=True)
 
 
+def landlocked() -> None:
+    """A sandbox of the agent's own: the first process stands outside of it, and reads all the same."""
+    handled = (ctypes.c_uint64 * 1)(WRITE_FILE)
+    ruleset = libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.addressof(handled), ctypes.c_long(8), 0)
+    print("landlocked", ruleset < 0 or call(LANDLOCK_RESTRICT_SELF, ruleset, 0), flush=True)
+    os.execv("/usr/bin/echo", ["echo", "in-a-sandbox"])
+
+
+def undumpable() -> None:
+    """A process that closes its memory to all of its user."""
+    call(PRCTL, PR_SET_DUMPABLE, 0)
+    echo = text(b"/usr/bin/echo")
+    print("undumpable", execute(echo, [echo, text(b"unseen")]), flush=True)
+
+
 def first_process() -> None:
     """Signals for it and for each of its threads; its memory and descriptors."""
     threads = [int(name) for name in os.listdir("/proc/1/task")]
@@ -86,4 +102,11 @@ def starve() -> None:
 
 
 if __name__ == "__main__":
-    {"memory": memory, "first": first_process, "starve": starve}[sys.argv[1]]()
+    ways = {
+        "memory": memory,
+        "landlock": landlocked,
+        "undumpable": undumpable,
+        "first": first_process,
+        "starve": starve,
+    }
+    ways[sys.argv[1]]()

@@ -64,7 +64,7 @@ TRUE = "\n".join((
     f"/usr/bin/env -i /usr/bin/echo {' '.join(WORDS)}",
     "ln -s /proc/self/root/usr/bin/echo /tmp/l; /tmp/l through-a-link; (cd /usr/bin; ./echo relative)",
     *(f"python3 ways.py {way} /usr/bin/echo {way}-hidden end-{way}" for way in WAYS),
-    "python3 ways.py thread /usr/bin/echo from-a-thread",
+    "python3 ways.py thread /usr/bin/echo from-a-thread; python3 hostile.py landlock",
     "python3 ways.py unmapped /usr/bin/echo hidden; (sleep 0.2; /usr/bin/echo orphan > late) & exec sleep 1",
 ))  # fmt: skip
 
@@ -99,6 +99,8 @@ def test_each_record_is_true_and_a_visitor_does_not_run(product: Product) -> Non
         (event,) = (event for event in events if event["argv"][-1:] == [word])
         assert (event["path"], event["resolved"], event["verdict"]) == (path, "/usr/bin/echo", "allow")
     assert shown(product, "late") == "orphan"
+    assert ["echo", "in-a-sandbox"] in told
+    assert {"landlocked 0", "in-a-sandbox"} <= set(printed)
     threads = [event for event in events if event["argv"][-1:] == ["from-a-thread"] and event.get("thread")]
     assert len(threads) == 1
     finish = [event["argv"] for event in events if event.get("container") == "finish"]
@@ -117,7 +119,7 @@ def test_nothing_that_an_agent_does_makes_the_first_process_lie_hang_or_die(prod
     product = as_user(product, 4321)
     script = (
         "exec > out 2>&1; id -u; python3 hostile.py first; echo alive; python3 hostile.py memory; /usr/bin/echo as ever\n"
-        "python3 hostile.py starve; /usr/bin/touch ran; echo over"
+        "python3 hostile.py undumpable; python3 hostile.py starve; /usr/bin/touch ran; echo over"
     )
     ran = product.run(script, *DOCKER, timeout_s=LONG)
     assert ran.status == 0, ran.stderr
@@ -125,12 +127,12 @@ def test_nothing_that_an_agent_does_makes_the_first_process_lie_hang_or_die(prod
     assert printed[:6] == ["4321", "threads 2", "/proc/1/mem 13", "/proc/1/fd 13", "/proc/1/environ 13", "alive"]
     places = ("truncated", "kernel", "no-address", "last")
     nowhere = [f"{place} 14" for place in places for _ in range(2)]
-    assert printed[6:17] == [*nowhere, "many 0", "as ever", "starved 0"]
-    assert (len(printed), printed[-1]) == (19, "over")
-    *told, starved = unread(events)
+    assert printed[6:18] == [*nowhere, "many 0", "as ever", "undumpable 14", "starved 0"]
+    assert (len(printed), printed[-1]) == (20, "over")
+    *told, undumpable, starved = unread(events)
     assert [event["unreadable"] for event in told] == [["path"], ["argv"]] * 4
     assert [event["argv"] for event in told[::2]] == [[f"path-{place}"] for place in places]
-    assert starved["unreadable"] == ["path", "argv"]
+    assert undumpable["unreadable"] == starved["unreadable"] == ["path", "argv"]
     (many,) = (event for event in events if event["path"] == "/usr/bin/true" and event["truncated"])
     assert many["verdict"] == "allow"
     assert any(event["argv"] == ["/usr/bin/echo", "as", "ever"] for event in events)
