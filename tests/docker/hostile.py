@@ -67,7 +67,7 @@ def memory() -> None:
 def landlocked() -> None:
     """A sandbox of the agent's own: the first process stands outside of it, and reads all the same."""
     handled = (ctypes.c_uint64 * 1)(WRITE_FILE)
-    ruleset = libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.addressof(handled), ctypes.c_long(8), 0)
+    ruleset = libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.c_void_p(ctypes.addressof(handled)), ctypes.c_long(8), 0)
     print("landlocked", ruleset < 0 or call(LANDLOCK_RESTRICT_SELF, ruleset, 0), flush=True)
     os.execv("/usr/bin/echo", ["echo", "in-a-sandbox"])
 
