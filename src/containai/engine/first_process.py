@@ -91,8 +91,10 @@ class FirstProcess:
         EngineError: The wrong number of descriptors came; they are closed.
     """
 
-    def __init__(self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report) -> None:
-        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised
+    def __init__(
+        self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report, *, read_inside: bool = False
+    ) -> None:
+        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised + read_inside
         if len(report.fds) != expected:
             for fd in report.fds:
                 os.close(fd)
@@ -107,6 +109,7 @@ class FirstProcess:
         self.terminal_fd = rest.pop(0) if stdio.terminal else -1
         self.preparation_fd = rest.pop(0) if spec.preparation else -1
         self.notify_fd = rest.pop(0) if spec.supervised else -1
+        self.memory_fd = rest.pop(0) if read_inside else -1
         self.failed_exec_errno = 0
         self._control = control
         self._pidfd = os.pidfd_open(report.pid)
@@ -232,11 +235,12 @@ class FirstProcess:
 
     def close_descriptors(self) -> None:
         """Close what the first process handed over. Idempotent."""
-        for fd in (*self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd):
+        for fd in (*self.listeners, self.notify_fd, self.memory_fd, self.terminal_fd, self.preparation_fd):
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-        self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd = (), -1, -1, -1
+        self.listeners = ()
+        self.notify_fd = self.memory_fd = self.terminal_fd = self.preparation_fd = -1
 
     def why_not_run(self) -> str:
         """Why the program could not be run, or nothing."""

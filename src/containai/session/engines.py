@@ -10,7 +10,7 @@ from containai.errors import EngineError
 from containai.host.cgroups import Delegation
 from containai.host.docker import PODMAN
 from containai.preflight.docker import is_docker_worth_asking, look_at_docker
-from containai.preflight.facts import PROFILE, Trials, collect_facts
+from containai.preflight.facts import Trials, collect_facts
 from containai.preflight.model import DockerFacts, Facts, Verdict
 
 ENGINES = ("embedded", "docker")
@@ -106,7 +106,8 @@ def make_engine(name: str, facts: Facts) -> Engine:
                 housekeeping_filter=housekeeping,
                 seccomp_profile=read_profile(profile),
                 landlock_abi=facts.landlock_abi,
-                apparmor_profile=PROFILE,
+                apparmor_profile=facts.profile(name)[0],
+                may_trace=facts.may_trace,
                 podman=facts.docker is not None and facts.docker.product == PODMAN,
             )
         )
@@ -121,7 +122,7 @@ def make_engine(name: str, facts: Facts) -> Engine:
             agent_filter=agent,
             housekeeping_filter=housekeeping,
             landlock_abi=facts.landlock_abi,
-            apparmor_profile=PROFILE if facts.apparmor_enabled else "",
+            apparmor_profile=facts.profile(name)[0] if facts.apparmor_enabled else "",
             delegation=facts.delegation,
         )
     )

@@ -175,6 +175,7 @@ class _Overseer:
             denials=Denials(files=frozenset(spec.denied)).for_housekeeping(),
             rules=OwnPrograms(spec.command[0]),
             container=spec.label,
+            memory_fd=container.memory_fd,
         )
         # A copy of every file, packed; and what the agent could still write in the moment when it was ended for that.
         most_bytes = 2 * spec.limits.workspace_bytes + 4 * RESERVE_BYTES

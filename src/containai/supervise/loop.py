@@ -69,8 +69,12 @@ class ExecSupervisor:
         denials: Denials = NOTHING_DENIED,
         rules: Decider | None = None,
         container: str = "",
+        memory_fd: int = -1,
     ) -> None:
-        """``container`` is the label of one that is not the agent's: its records say so."""
+        """``container`` is the label of one that is not the agent's: its records say so.
+
+        ``memory_fd`` is a ``Container``'s, for one supervisor alone: who asks waits for the next answer.
+        """
         self._notify_fd = notify_fd
         self._log = log
         self._on_failure = on_failure
@@ -79,6 +83,7 @@ class ExecSupervisor:
         self._denials = denials
         self._rules = rules
         self._container = container
+        self._memory_fd = memory_fd
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -134,7 +139,7 @@ class ExecSupervisor:
         decide = _DECIDE(self._decide) if self._rules is not None else _DECIDE()
         options = _LOOK_AT_INTERPRETERS if self._denials.files else 0
         why = self._library.containai_supervise(
-            self._notify_fd, self._stop_read, ctypes.byref(self._store), decide, options
+            self._notify_fd, self._stop_read, ctypes.byref(self._store), decide, options, self._memory_fd
         )
         if why == errno.ENOTRECOVERABLE:
             self._on_failure(AuditError("the rules of [exec] cannot be asked", details=self._problem))
