@@ -72,6 +72,7 @@ class DockerEngine:
 
     name = "docker"
     prepares_inside = True
+    makes_ahead = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
