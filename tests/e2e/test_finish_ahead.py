@@ -30,12 +30,12 @@ STARTED = "echo work > work; touch started; while [ ! -e go ]; do sleep 0.05; do
 # What an agent sees of others, without a process beside its shell: names in /proc, sockets, who can be signalled.
 LOOK = """
 for each in /proc/[0-9]*; do read -r name < $each/comm; echo "process $name"; done > seen
-while read -r line; do echo "socket"; done < /proc/net/unix >> seen
+while read -r _ _ _ _ _ _ _ path; do [ -z "$path" ] || echo "socket $path"; done < /proc/net/unix >> seen
 while read -r _ local _ state _; do [ "$state" != 0A ] || echo "listens ${local#*:}"; done < /proc/net/tcp >> seen
 kill -0 -1 2>/dev/null && echo "others can be signalled" >> seen
 true
 """
-SEEN = ["process containai-shim", "process sh", "socket", "listens 24CA"]  # a heading; its own way to return work
+SEEN = ["process containai-shim", "process sh", "socket Path", "listens 24CA"]  # a heading; its own way to return work
 
 
 @pytest.fixture

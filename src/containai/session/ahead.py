@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 
-from containai.engine.protocol import Engine
+from containai.engine.protocol import ContainerSpec, Engine
 from containai.errors import ContainaiError
+from containai.plan.model import WORKSPACE
 from containai.session.housekeeping import PendingChore
 from containai.session.opened import OpenSession
 
@@ -37,9 +38,20 @@ class FinishAhead:
             return
         plan = self._session.plan
         with contextlib.suppress(ContainaiError, OSError):
-            self.pending = PendingChore(self._engine, render_finish(plan, plan.plan_sha256))
+            spec = render_finish(plan, plan.plan_sha256)
+            if not _is_mounted_where_the_agent_writes(spec):
+                self.pending = PendingChore(self._engine, spec)
 
     def abandon(self) -> None:
         """Take it back, where ``bring_home`` did not come to take it. Idempotent."""
         if self.pending is not None:
             self.pending.abandon()
+
+
+def _is_mounted_where_the_agent_writes(spec: ContainerSpec) -> bool:
+    """Whether something is mounted below the workspace: who mounts it would walk there while the agent changes links.
+
+    No plan has that. Source: CVE-2021-30465, runc and a volume that two containers share.
+    """
+    targets = (*(mount.target for mount in spec.mounts), *(file.target for file in spec.files))
+    return any(WORKSPACE in target.parents for target in targets)

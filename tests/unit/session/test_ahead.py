@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from containai.engine.protocol import EffectiveConfig, ExitResult, Stdio
 from containai.errors import DriftError, EngineError
+from containai.plan.model import WORKSPACE, Mount, MountKind
+from containai.session import returning
+from containai.session.ahead import FinishAhead
 from containai.session.housekeeping import PendingChore, _complete
 from tests.unit.engine.test_verify import EXPECTED, GOOD, SPEC
 
@@ -49,8 +54,8 @@ class Engine:
 
     expectation = EXPECTED
 
-    def __init__(self, *made: Made) -> None:
-        self.left = list(made)
+    def __init__(self, *made: Made, makes_ahead: bool = True) -> None:
+        self.left, self.makes_ahead = list(made), makes_ahead
 
     def begin(self, _spec: Any, _stdio: Stdio) -> Made:
         return self.left.pop(0)
@@ -92,3 +97,20 @@ def test_one_that_nobody_takes_is_taken_back() -> None:
     engine: Any = Engine(first)
     PendingChore(engine, SPEC).abandon()
     assert first.abandoned == 1
+
+
+@pytest.mark.parametrize(
+    ("makes_ahead", "mounted", "begun"),
+    [(True, "/tmp", True), (False, "/tmp", False), (True, str(WORKSPACE / "a/b"), False)],
+    ids=["where a container costs much", "where it does not", "nothing is mounted where the agent changes links"],
+)
+def test_when_it_is_made_ahead(monkeypatch: pytest.MonkeyPatch, makes_ahead: bool, mounted: str, begun: bool) -> None:
+    mount = Mount(kind=MountKind.TMPFS, target=PurePosixPath(mounted))
+    monkeypatch.setattr(returning, "render_finish", lambda *_: replace(SPEC, mounts=(*SPEC.mounts, mount)))
+    made = Made()
+    engine: Any = Engine(made, makes_ahead=makes_ahead)
+    session: Any = SimpleNamespace(plan=SimpleNamespace(plan_sha256=""))
+    ahead = FinishAhead(engine, session)
+    ahead.begin()
+    ahead.abandon()
+    assert (engine.left, made.abandoned) == (([], 1) if begun else ([made], 0))
