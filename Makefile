@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 SCRIPTS := bootstrap .ci/run tests/vm/run $(wildcard tests/vm/guest/*)
+INSIDE := src/containai/data
+PARTS := $(abspath $(BIN)/python) -c 'from containai.workspace.scripts import FINISH_FILES; print(*FINISH_FILES)'
 
 .PHONY: help demo test test-vm check fix bench docs clean check-style check-types check-layers check-docstrings check-sizes check-scripts
 
@@ -31,7 +33,8 @@ check-docstrings:
 check-sizes:
 	$(BIN)/python scripts/check_sizes.py
 check-scripts:
-	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS) && shellcheck -s sh $(INSIDE)/prepare.sh && \
+	(cd $(INSIDE) && cat $$($(PARTS))) | shellcheck -s sh -e SC1007,SC2015 -; \
 	else echo 'make check: shellcheck is not installed; the scripts were not checked' >&2; exit 1; fi
 
 fix: ## Format, and mend what ruff can mend

@@ -6,19 +6,16 @@ The boot ``podman`` of tests/vm/run has it behind Docker's socket, and runs sess
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
 from tests.docker.conftest import docker
+from tests.docker.differing import LONG, NET, assert_never_runs
 from tests.support.product import Product
 
 pytestmark = [pytest.mark.docker, pytest.mark.needs("podman-engine"), pytest.mark.timeout(400)]
 
-NET = ("--network-proxy", "none")
-LONG = 300
 SOCKET = "unix:///run/podman/podman.sock"
 
 
@@ -36,22 +33,6 @@ def test_it_is_recognised_and_ready(product: Product) -> None:
     assert (ran.status, "error[preflight.docker]" in ran.stderr) == (125, True)
 
 
-# Containai's own code in a process of its own, that says one thing to Podman as it would say it to Docker.
-_AS_TO_DOCKER = """
-import sys
-from containai.engine.docker import engine
-change = sys.argv.pop(1)
-translate = engine.to_podman
-def changed(body, profile):
-    sent = translate(body, profile)
-    host = sent["HostConfig"]
-    exec(change)
-    return sent
-engine.to_podman = changed
-from containai.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-
 CHANGES = [
     # Podman drops MaskedPaths in silence: what it does not mask by itself stays to be seen.
     (
@@ -65,13 +46,5 @@ CHANGES = [
 
 @pytest.mark.parametrize(("change", "said"), CHANGES)
 def test_what_podman_does_otherwise_is_found_and_never_runs(product: Product, change: str, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _AS_TO_DOCKER, change, "run", "--engine", "docker", *NET, "--", "sh", "-c", "echo ran > f"],
-        cwd=product.repository, env=product.environment, capture_output=True, timeout=LONG, check=False,
-    )  # fmt: skip
-    told = done.stderr.decode()
-    assert done.returncode == 125, told
-    assert "error[engine.drift]" in told
-    assert said in told
-    assert product.branches() == ["main"]
+    assert_never_runs(product, "to_podman", change, said)
     assert not docker("ps", "-aq").stdout

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,31 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import PROFILE, docker, load_profile
+from tests.docker.differing import LONG, NET, assert_never_runs
 from tests.support.product import Product
 
 pytestmark = [pytest.mark.docker, pytest.mark.needs("docker-engine"), pytest.mark.timeout(400)]
 
-NET = ("--network-proxy", "none")
-LONG = 300
-
-# Containai's own code in a process of its own, with one thing of what Docker is asked for left out. What Docker then
-# answers agrees with what it was asked for: only the kernel tells the difference.
-_LEFT_OUT = """
-import sys
-from containai.engine.docker import engine
-change = sys.argv.pop(1)
-render = engine.render_docker
-def changed(*args, **kwargs):
-    body = render(*args, **kwargs)
-    host = body["HostConfig"]
-    exec(change)
-    return body
-engine.render_docker = changed
-from containai.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-# Two of them, through whole sessions; test_weakened.py has them all.
+# One thing of what Docker is asked for left out: what it then answers agrees with what it was asked for, and only the
+# kernel tells the difference. Two of them, through whole sessions; test_weakened.py has them all.
 CHANGES = [
     ('host["ReadonlyRootfs"] = False', "/ is writable"),
     ('host["SecurityOpt"][1] = "apparmor=docker-default"', "AppArmor confinement"),
@@ -50,16 +31,7 @@ CHANGES = [
 @pytest.mark.parametrize(("change", "said"), CHANGES)
 def test_a_container_that_differs_never_runs(product: Product, change: str, said: str) -> None:
     """I11."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LEFT_OUT, change, "run", "--engine", "docker", *NET, "--", "sh", "-c", "echo ran > f"],
-        cwd=product.repository, env=product.environment, capture_output=True, timeout=LONG, check=False,
-    )  # fmt: skip
-    told = done.stderr.decode()
-    assert done.returncode == 125, told
-    assert "error[engine.drift]" in told
-    assert said in told
-    assert product.branches() == ["main"]
-    assert not list(product.sessions.glob("*"))
+    assert_never_runs(product, "render_docker", change, said)
 
 
 def test_who_joins_in_a_containers_place_is_given_nothing_and_ends_the_session(product: Product) -> None:

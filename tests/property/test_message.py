@@ -1,4 +1,4 @@
-"""The cleaner of commit messages (data/message.sh) against a plain statement of what may stand in one."""
+"""The cleaner of commit messages (data/finish/message.sh) against a plain statement of what may stand in one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import containai
 
 pytestmark = [pytest.mark.property, pytest.mark.user]
 
-CLEANER = (Path(containai.__file__).parent / "data" / "message.sh").read_text() + "\nclean_message\n"
+CLEANER = (Path(containai.__file__).parent / "data" / "finish" / "message.sh").read_text() + "\nclean_message\n"
 VISIBLE = [
     *[(0x20, 0x7E), (0xA1, 0xAC), (0xAE, 0x27F), (0x380, 0x481), (0x48A, 0x4FF), (0x2010, 0x2027), (0x2030, 0x203F)],
     *[(0x2180, 0x22FF), (0x2500, 0x27BF), (0x3001, 0x3029), (0x3041, 0x3096), (0x309B, 0x30FF), (0x4000, 0x9FFF)],

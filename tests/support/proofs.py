@@ -59,7 +59,8 @@ NO_GUARDS = Run(
         " wayland-display home git-helper",
         "limits": "processes memory open-files tmp home shared-memory run flood-of-execs",
         "evidence": "plain-exec exec-of-a-script exec-from-memory exec-by-descriptor exec-by-the-loader"
-        " exec-through-the-root-link exec-of-a-copy exec-by-a-thread exec-without-arguments-in-reach",
+        " exec-through-the-root-link exec-of-a-copy exec-by-a-thread exec-without-arguments-in-reach"
+        " exec-from-memory-that-is-not-read exec-by-a-process-that-is-not-read exec-under-a-false-name",
     },
 )
 
@@ -87,6 +88,7 @@ SINGLE_LAYERS = Run(
     pieces=(
         *("no_seccomp", "a_granted_service", "open_quarantine", "generous_quarantine", "unchecked_objects"),
         *("no_chain", "careless_return", "records_with_secrets"),
+        *("finish_enters_repositories", "finish_runs_every_program"),
     ),
     attacks={
         "kernel": "clone3 io-uring-setup keyctl memfd-secret i386-calls personality tiocsetd socket-vsock socket-netfilter",
@@ -95,7 +97,7 @@ SINGLE_LAYERS = Run(
         "git": "push-main push-another-branch push-a-tag push-notes mirror fetch-a-hidden-commit read-a-hidden-object"
         " push-a-git-folder push-a-twin-by-case push-a-twin-by-unicode push-a-twin-on-windows push-a-path-upwards"
         " plant-a-hook refs-of-the-host working-tree configuration",
-        "evidence": "chain statement",
+        "evidence": "chain statement plant-for-the-last-commit",
     },
 )
 

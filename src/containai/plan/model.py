@@ -21,7 +21,7 @@ PROXY_PORT = 3128
 RETURN_PORT = 9418
 RETURN_URL = f"git://127.0.0.1:{RETURN_PORT}/return.git"
 REMOTE_NAME = "local"
-COMMIT_MESSAGE = WORKSPACE / ".git" / "CONTAINAI_COMMIT_MESSAGE"  # data/finish.sh reads it
+COMMIT_MESSAGE = WORKSPACE / ".git" / "CONTAINAI_COMMIT_MESSAGE"  # data/finish/commit.sh reads it
 
 
 class MountKind(Enum):

@@ -36,6 +36,9 @@ _IN_LOG = {  # attacks whose program says a word of its own, for which the log i
     "exec-of-a-copy": "copy",
     "exec-by-a-thread": "thread",
     "exec-without-arguments-in-reach": "many",
+    "exec-from-memory-that-is-not-read": "write-only",
+    "exec-by-a-process-that-is-not-read": "undumpable",
+    "exec-under-a-false-name": "link",
 }
 
 
@@ -77,6 +80,7 @@ def judge(
     found.update(_repository(stage, first, before))
     found.update(_limits(stage, limits))
     found.update(_recorded(stage, first))
+    found.update(_last_commit(stage, first))
     found.update(_evidence(stage, first, config_dir))
     found.update(_ending(stage, ending))
     return found
@@ -164,11 +168,36 @@ def _limits(stage: Stage, session: Session) -> Iterator[tuple[str, Said]]:
 
 
 def _recorded(stage: Stage, session: Session) -> Iterator[tuple[str, Said]]:
-    words = {word for event in session.events() if event["kind"] == "exec" for word in event["argv"]}
+    execs = [event for event in session.events() if event["kind"] == "exec"]
+    refused = any(event.get("guard") == "unreadable" for event in execs)
     for name, word in _IN_LOG.items():
-        if session.said.get(f"evidence.{name}", _NOT_TRIED)[0] is Verdict.HELD:
-            there = f"{stage.token}-{word}" in words
-            yield f"evidence.{name}", _held(there, "it is in the log", "it ran, and is not in the log")
+        verdict, detail = session.said.get(f"evidence.{name}", _NOT_TRIED)
+        if verdict is not Verdict.HELD:
+            continue
+        found = [event for event in execs if f"{stage.token}-{word}" in event["argv"]]
+        if detail.startswith("EFAULT"):
+            yield f"evidence.{name}", _held(refused, "refused, which is in the log", "its refusal is not in the log")
+        else:
+            yield f"evidence.{name}", _held(bool(found), "it is in the log", "it ran, and is not in the log")
+        if name == "exec-under-a-false-name" and found:
+            file = str(found[0].get("resolved"))
+            yield f"evidence.{name}", _held(not file.startswith(("/tmp/", "/proc/")), file, f"the log says {file}")
+
+
+def _last_commit(stage: Stage, session: Session) -> Iterator[tuple[str, Said]]:
+    """What ran in the container that commits what is left."""
+    name = "evidence.plant-for-the-last-commit"
+    if session.said.get(name, _NOT_TRIED)[0] is not Verdict.HELD:
+        return
+    ours = [event for event in session.events() if event["kind"] == "exec" and event.get("container") == "finish"]
+    planted = [event for event in ours if f"{stage.token}-planted" in " ".join(event["argv"])]
+    if any(event["verdict"] != "deny" for event in planted):
+        yield name, (Verdict.BROKEN, "it ran")
+    else:
+        yield (
+            name,
+            _held(bool(ours), f"{len(ours)} programs ran, none of them its own", "the log does not say what ran"),
+        )
 
 
 def _evidence(stage: Stage, session: Session, config_dir: Path) -> Iterator[tuple[str, Said]]:

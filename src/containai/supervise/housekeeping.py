@@ -1,7 +1,7 @@
 """What the container that finishes a session may execute: our script's own programs, and nothing else.
 
 Nothing of the agent's runs there. Git can be made to start other programs, by the configuration of a repository that
-it comes to. ``data/finish.sh`` leads it to none, and the kernel executes no file from where the container may write;
+it comes to. ``data/finish`` leads it to none, and the kernel executes no file from where the container may write;
 what is left is an interpreter that is told to run such a file, and that is refused here. The decision is made by what
 a process asked for, as with every rule; but a process that could change its words meanwhile would have to be the
 agent's, and the first exec that leads there is refused.
@@ -15,7 +15,7 @@ from typing import Any
 from containai.supervise.rules import DENY
 
 PROGRAMS = frozenset("cat chmod cp cut find git grep head ln mkdir rm sed sha256sum sleep sort tail tr true wc".split())
-"""What ``data/finish.sh`` and ``data/message.sh`` call, and git calls for them."""
+"""What ``data/finish`` calls, and git calls for them."""
 
 _FOLDERS = frozenset({"/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/git-core", "/usr/libexec/git-core"})
 

@@ -2,7 +2,7 @@
 
 As far as it is on this machine: the user's own ``git lfs`` has fetched it, and nothing is fetched here. The files are
 put below the workspace's ``.git``, each checked against the hash in its pointer while it is copied, and take the
-pointers' places once git has checked those out inside (``data/prepare.sh``). ``data/finish.sh`` gives an unchanged file
+pointers' places once git has checked those out inside (``data/prepare.sh``). ``data/finish`` gives an unchanged file
 its pointer back; what the agent changed returns as a plain file, and a note says so. No filter runs, on neither side.
 """
 

@@ -14,11 +14,15 @@ from containai.policy.model import Author
 from containai.record import dataclass
 
 _DATA = Path(__file__).parent.parent / "data"
+# One script, in this order.
+FINISH_FILES = tuple(
+    f"finish/{part}.sh" for part in ("begin", "message", "repository", "stage", "embed", "commit", "push", "main")
+)
 _PREFIX = "containai-finish "
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MAX_NOTES = 20
 _MAX_NOTE = 200
-_LEAVES_WORK = ("not returned:", "left out:")  # how data/finish.sh begins a note about work that stays in the workspace
+_LEAVES_WORK = ("not returned:", "left out:")  # how data/finish begins a note about work that stays in the workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ def prepare_command(
     name, email = commit_identity(agent, author)
     arguments = (url, branch, str(source.depth), name, email, str(directory))
     submodules = (word for submodule in source.submodules for word in (submodule.name, submodule.path))
-    return _command(("prepare.sh",), *arguments, *submodules)
+    return _command("prepare", ("prepare.sh",), *arguments, *submodules)
 
 
 def finish_command(
@@ -80,7 +84,7 @@ def finish_command(
 ) -> tuple[str, ...]:
     """Commit what is left in ``directory`` and push it to ``branch`` at ``url``."""
     arguments = (url, branch, source.base_commit, session_id, config_sha256, *commit_identity(agent, author))
-    return _command(("message.sh", "finish.sh"), *arguments, str(directory))
+    return _command("finish", FINISH_FILES, *arguments, str(directory))
 
 
 def parse_finish_output(output: bytes) -> FinishReport:
@@ -119,6 +123,6 @@ def sanitised(text: str) -> str:
     return shown if len(shown) <= _MAX_NOTE else shown[: _MAX_NOTE - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _command(scripts: tuple[str, ...], *arguments: str) -> tuple[str, ...]:
-    text = "".join((_DATA / script).read_text(encoding="utf-8") for script in scripts)
-    return ("/bin/sh", "-c", text, f"containai-{scripts[-1].removesuffix('.sh')}", *arguments)
+def _command(name: str, files: tuple[str, ...], *arguments: str) -> tuple[str, ...]:
+    text = "".join((_DATA / script).read_text(encoding="utf-8") for script in files)
+    return ("/bin/sh", "-c", text, f"containai-{name}", *arguments)

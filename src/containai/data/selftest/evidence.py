@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import mmap
 import os
 import shutil
 import subprocess
 import threading
 
-from attack import TARGETS, Held, Unavailable, attack, in_child
+from attack import LIBC, TARGETS, Held, Unavailable, attack, in_child
 
 TOKEN = TARGETS["token"]
 LOG = os.path.join(TARGETS["state"], "sessions", os.environ["CONTAINAI_SESSION"], "events.jsonl")
@@ -85,6 +88,72 @@ def _():
     """More words than are recorded: the record says that it is cut."""
     words = ["/bin/true", f"{TOKEN}-many", *("x" for _ in range(3000))]
     recorded(subprocess.run(words, timeout=10).returncode == 0)
+
+
+def started(execute) -> None:
+    """Have a child execute a program that the supervisor may not be able to read: then it does not start."""
+
+    def child() -> int:
+        try:
+            execute()
+        except OSError as error:
+            return error.errno or 99
+        return ctypes.get_errno()
+
+    status = in_child(child)
+    if status == errno.EFAULT:
+        raise Held("EFAULT: it did not start; the launcher looks for that in its log")
+    recorded(status == 0)
+
+
+@attack("evidence.exec-from-memory-that-is-not-read")
+def _():
+    """Where its path and its words stand, a process may write, and not read."""
+    texts = (b"/bin/true", b"true", f"{TOKEN}-write-only".encode())
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    page.write(b"\0".join(texts) + b"\0")
+    first = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    places = [first + sum(len(text) + 1 for text in texts[:n]) for n in range(len(texts))]
+    words = (ctypes.c_void_p * 3)(*places[1:], None)
+
+    def execute() -> None:
+        LIBC.mprotect(ctypes.c_void_p(first), mmap.PAGESIZE, mmap.PROT_WRITE)
+        LIBC.execve(ctypes.c_void_p(first), words, None)
+
+    started(execute)
+
+
+@attack("evidence.exec-by-a-process-that-is-not-read")
+def _():
+    """Undumpable: nobody but root reads its memory."""
+
+    def execute() -> None:
+        LIBC.prctl(4, 0)  # PR_SET_DUMPABLE
+        os.execv("/bin/true", ["true", f"{TOKEN}-undumpable"])
+
+    started(execute)
+
+
+@attack("evidence.exec-under-a-false-name")
+def _():
+    """The record has to name the file, not the link."""
+    os.symlink("/proc/thread-self/root/bin/true", "/tmp/selftest-link")
+    recorded(subprocess.run(["/tmp/selftest-link", f"{TOKEN}-link"], timeout=10).returncode == 0)
+
+
+@attack("evidence.plant-for-the-last-commit")
+def _():
+    """A repository inside the workspace, in git's index, whose configuration names a program for git to start."""
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", *words], check=True, capture_output=True, timeout=60)
+
+    inner = "selftest-inner"
+    git("init", "-q", inner)
+    git("-C", inner, "-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-q", "--allow-empty", "-m", "a")
+    git("add", inner)
+    git("-C", inner, "config", "core.fsmonitor", f"/bin/true {TOKEN}-planted")
+    raise Held("planted; the launcher looks for it in its log")
 
 
 @attack("evidence.read-the-log")
