@@ -8,6 +8,7 @@ Where it does not come about, or does not last, another is made when it is neede
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from containai.engine.protocol import ContainerSpec, Engine
 from containai.errors import ContainaiError
@@ -27,15 +28,17 @@ class FinishAhead:
         self._engine, self._session = engine, session
         self.pending: PendingChore | None = None
 
-    def begin(self) -> None:
-        """Have it made.
+    def begin(self, await_agent: Callable[[], None]) -> None:
+        """Have it made, where the engine makes it ahead.
 
-        Preconditions: The agent has begun: its start does not wait for this.
+        Args:
+            await_agent: Waits for the agent's first exec, for a moment: its start is not to be slowed.
         """
         from containai.session.returning import render_finish  # loaded meanwhile, in any case
 
         if not self._engine.makes_ahead:
             return
+        await_agent()
         plan = self._session.plan
         with contextlib.suppress(ContainaiError, OSError):
             spec = render_finish(plan, plan.plan_sha256)

@@ -119,8 +119,7 @@ def _attend(
         gc.enable()
         guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
         session.directory.make_durable()  # while the agent already runs
-        guards.supervisor.await_first_exec()
-        ahead.begin()
+        ahead.begin(guards.supervisor.await_first_exec)
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
         container.await_end()

@@ -110,7 +110,8 @@ def test_when_it_is_made_ahead(monkeypatch: pytest.MonkeyPatch, makes_ahead: boo
     made = Made()
     engine: Any = Engine(made, makes_ahead=makes_ahead)
     session: Any = SimpleNamespace(plan=SimpleNamespace(plan_sha256=""))
-    ahead = FinishAhead(engine, session)
-    ahead.begin()
+    ahead, awaited = FinishAhead(engine, session), list[int]()
+    ahead.begin(lambda: awaited.append(len(engine.left)))
     ahead.abandon()
+    assert awaited == ([1] if makes_ahead else [])  # before anything is made; no other engine waits
     assert (engine.left, made.abandoned) == (([], 1) if begun else ([made], 0))
