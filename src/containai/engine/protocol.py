@@ -231,10 +231,12 @@ class Engine(Protocol):
 
     Attributes:
         prepares_inside: Whether a container costs so much that the agent's own is where the workspace is prepared.
+        makes_ahead: Whether it costs so much that the one for ``finish`` is made while the agent runs.
     """
 
     name: str
     prepares_inside: bool
+    makes_ahead: bool
     expectation: Expectation
 
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from containai.engine.protocol import Engine
@@ -14,6 +13,7 @@ from containai.preflight.facts import Trials, collect_facts
 from containai.preflight.model import DockerFacts, Facts, Verdict
 
 ENGINES = ("embedded", "docker")
+_PACKAGE = Path(__file__).resolve().parent.parent
 SUPERVISE_LIBRARY = "libcontainai-supervise.so"
 _NATIVE = ("containai-shim", SUPERVISE_LIBRARY, "agent.bpf", "housekeeping.bpf")
 
@@ -86,7 +86,7 @@ def settle_engine(wanted: str, facts: Facts) -> tuple[str, str]:
 
 def native_file(name: str) -> Path:
     """A file that the package's build compiled."""
-    return Path(str(resources.files("containai") / "_native" / name))
+    return _PACKAGE / "_native" / name
 
 
 def make_engine(name: str, facts: Facts) -> Engine:
@@ -98,7 +98,7 @@ def make_engine(name: str, facts: Facts) -> Engine:
     if name == "docker":
         from containai.engine.docker.engine import DockerEngine, DockerTools, read_profile
 
-        profile = Path(str(resources.files("containai") / "data" / "seccomp-containai-agent.json"))
+        profile = _PACKAGE / "data" / "seccomp-containai-agent.json"
         return DockerEngine(
             DockerTools(
                 shim=native_file("containai-shim"),

@@ -27,6 +27,7 @@ _LOOK_AT_INTERPRETERS = 1
 SPOOL_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 18  # moved at once: other threads of the launcher get their turn between two
 _LAST_MOVE_S = 10.0  # of a disk that hangs; what is then left is for ``recover``
+_FIRST_EXEC_S = 0.5
 
 
 class _Store(ctypes.Structure):
@@ -103,11 +104,16 @@ class ExecSupervisor:
         self._problem = ""
         self.unmoved_bytes = 0
         self.first_exec_s: float | None = None
+        self._first = threading.Event()
 
     def start(self) -> None:
         """Begin to answer. Until then every exec waits."""
         self._writer.start()
         self._loop.start()
+
+    def await_first_exec(self) -> None:
+        """Wait for the first record, for a moment: where there is none yet, something keeps the program from coming."""
+        self._first.wait(_FIRST_EXEC_S)
 
     def stop(self) -> None:
         """Stop answering; what still asks fails. Idempotent.
@@ -169,6 +175,7 @@ class ExecSupervisor:
                 while self._move() and not self._given_up:
                     if self.first_exec_s is None:
                         self.first_exec_s = since_process_start_s()
+                        self._first.set()
                 if over:
                     return
         except AuditError as error:

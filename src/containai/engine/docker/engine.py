@@ -73,6 +73,7 @@ class DockerEngine:
 
     name = "docker"
     prepares_inside = True
+    makes_ahead = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools

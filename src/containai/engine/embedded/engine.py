@@ -62,6 +62,7 @@ class EmbeddedEngine:
 
     name = "embedded"
     prepares_inside = False
+    makes_ahead = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
