@@ -1,6 +1,4 @@
-"""The daemon's API, in the project's own words: the only user of the ``docker`` library, which only a build loads.
-
-What a session asks goes straight to the socket (``unix_http``).
+"""The daemon's API, in the project's own words: the only user of the ``docker`` library, loaded on first use.
 
 Trust: the daemon is root's, on this machine. Whoever may ask it may do everything here, so that a session never can.
 """
@@ -8,17 +6,19 @@ Trust: the daemon is root's, on this machine. Whoever may ask it may do everythi
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
-import json
 import os
 import re
+import sys
+import threading
+import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
 
 from containai.errors import EngineError
-from containai.host.unix_http import ask
 
 SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"  # Source: Podman's podman.socket, root's
@@ -27,7 +27,6 @@ API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
 _BUILD_TIMEOUT_S = 1800
 _NAME_TAKEN, _GONE = 409, 404
-_WITHOUT_WORDS = frozenset({204, 304})  # done, and nothing to say; nothing to do
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -36,102 +35,69 @@ def find_socket() -> str:
     return PODMAN_SOCKET if not os.path.exists(SOCKET) and os.path.exists(PODMAN_SOCKET) else SOCKET
 
 
-class _Refused(Exception):
-    """The daemon's own refusal, in its words."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
-
-
 class Daemon:
-    """A way to the local daemon, Docker's or Podman's; safe from several threads."""
+    """A connection to the local daemon, Docker's or Podman's; safe from several threads."""
 
     def __init__(self, socket_path: str = "") -> None:
         self._socket_path = socket_path or find_socket()
+        self._local = threading.local()
 
     def about(self) -> tuple[str, str]:
         """Docker or Podman, and its version, in a form of the question that every version answers."""
         with _told(f"the daemon behind {self._socket_path} does not answer"):
-            said = self._ask("GET", "/version", version="")
+            said = self._client.version(api_version=False)
             components = {str(each.get("Name")) for each in said.get("Components") or ()}
             return (PODMAN if "Podman Engine" in components else DOCKER), str(said["Version"])
 
     def info(self) -> dict[str, Any]:
         """``GET /info``."""
         with _told(f"the daemon behind {self._socket_path} does not answer"):
-            return dict(self._ask("GET", "/info"))
+            return dict(self._client.info())
 
     def image(self, reference: str) -> dict[str, Any] | None:
         """``GET /images/REFERENCE/json``; None where there is none."""
         with _told("the image cannot be inspected"):
             try:
-                return dict(self._ask("GET", f"/images/{quote(reference, safe='/:')}/json"))
-            except _Refused as error:
-                if error.status == _GONE:
-                    return None
-                raise
+                return dict(self._client.inspect_image(reference))
+            except _library().errors.ImageNotFound:
+                return None
 
     def create(self, config: Mapping[str, Any], name: str) -> str:
         """Create a container; its id. Where the name is taken, it gets none of ours."""
         with _told("the container could not be created"):
             try:
-                return str(self._ask("POST", "/containers/create", config, **({"name": name} if name else {}))["Id"])
-            except _Refused as error:
-                if not name or error.status != _NAME_TAKEN:
+                return str(self._client.create_container_from_config(dict(config), name=name or None)["Id"])
+            except _library().errors.APIError as error:
+                if not name or error.status_code != _NAME_TAKEN:
                     raise
-            return str(self._ask("POST", "/containers/create", config)["Id"])
+            return str(self._client.create_container_from_config(dict(config))["Id"])
 
     def start(self, container: str) -> None:
         """Start a container."""
         with _told("the container could not be started"):
-            self._ask("POST", f"/containers/{container}/start")
+            self._client.start(container)
 
     def inspect(self, container: str) -> dict[str, Any]:
         """``GET /containers/ID/json``."""
         with _told("the container cannot be inspected"):
-            return dict(self._ask("GET", f"/containers/{container}/json"))
+            return dict(self._client.inspect_container(container))
 
     def remove(self, container: str) -> None:
         """End and remove a container, and wait until it is gone. No effect on one that is."""
         with _told("the container could not be removed"):
             try:
-                self._ask("DELETE", f"/containers/{container}", force="1", v="1")
-            except _Refused as error:
-                if error.status == _NAME_TAKEN:  # it is being removed
-                    with contextlib.suppress(_Refused):
-                        self._ask("POST", f"/containers/{container}/wait", condition="removed")
-                elif error.status != _GONE:
+                self._client.remove_container(container, force=True, v=True)
+            except _library().errors.APIError as error:
+                if error.status_code == _NAME_TAKEN:  # it is being removed
+                    with contextlib.suppress(_library().errors.APIError):
+                        self._client.wait(container, condition="removed")
+                elif error.status_code != _GONE:
                     raise
 
     def find(self, label: str) -> list[str]:
         """Ids of all containers with a label, ``NAME=VALUE``."""
         with _told("the containers cannot be listed"):
-            found = self._ask("GET", "/containers/json", all="1", filters=json.dumps({"label": [label]}))
-            return [str(each["Id"]) for each in found]
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        version: str = f"/v{API_VERSION}",
-        **parameters: str,
-    ) -> Any:
-        """One question; what the daemon answers.
-
-        Raises:
-            _Refused: It says no.
-            OSError: It says nothing.
-            ValueError: What it says is no JSON.
-        """
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        answer = ask(self._socket_path, method, f"{version}{path}{query}", content, timeout_s=_TIMEOUT_S)
-        if not (200 <= answer.status < 300 or answer.status in _WITHOUT_WORDS):
-            raise _Refused(answer.status, _why(answer.body) or f"status {answer.status}")
-        return None if answer.status in _WITHOUT_WORDS else json.loads(answer.body)
+            return [str(each["Id"]) for each in self._client.containers(all=True, filters={"label": label})]
 
     def build(self, context: bytes, tag: str, arguments: Mapping[str, str], network: str) -> Iterator[str]:
         """Build an image from an archive; each line that the build prints.
@@ -139,9 +105,9 @@ class Daemon:
         Raises:
             EngineError: ``image.build``: a step failed.
         """
-        printed, library = _Printed(), _library()
-        with _told("the image could not be built", library.failures):
-            lines = self._client(library).build(
+        printed = _Printed()
+        with _told("the image could not be built"):
+            lines = self._client.build(
                 fileobj=io.BytesIO(context),
                 custom_context=True,
                 tag=tag,
@@ -160,14 +126,18 @@ class Daemon:
     def import_archive(self, archive: Path, reference: str) -> str:
         """Make an image of a root file system; its name."""
         repository, _, tag = reference.partition(":")
-        library = _library()
-        with _told("the root file system could not be imported", library.failures):
-            self._client(library).import_image_from_file(str(archive), repository=repository, tag=tag)
+        with _told("the root file system could not be imported"):
+            self._client.import_image_from_file(str(archive), repository=repository, tag=tag)
         return reference
 
-    def _client(self, library: _Library) -> Any:
-        client = library.client(base_url=f"unix://{self._socket_path}", version=API_VERSION, timeout=_TIMEOUT_S)
-        client.trust_env = False  # no proxy stands between us and a socket
+    @property
+    def _client(self) -> Any:
+        """This thread's own client."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = _library().client(base_url=f"unix://{self._socket_path}", version=API_VERSION, timeout=_TIMEOUT_S)
+            client.trust_env = False  # no proxy stands between us and a socket
+            self._local.client = client
         return client
 
 
@@ -184,23 +154,15 @@ class _Printed:
 
 
 @contextlib.contextmanager
-def _told(summary: str, failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """What goes wrong, as one of our errors; ``failures`` are a library's."""
-    told: tuple[type[Exception], ...] = (_Refused, OSError, ValueError, *failures)
+def _told(summary: str) -> Iterator[None]:
+    """Every exception of the libraries' as one of ours."""
+    library = _library()
     try:
         yield
-    except told as error:
+    except (library.errors.DockerException, library.failure, OSError) as error:
         details = getattr(error, "explanation", None) or _reason(error)
         remedy = ["containai doctor --engine docker"]
         raise EngineError(summary, code="engine.docker", details=str(details), remedy=remedy) from error
-
-
-def _why(body: bytes) -> str:
-    """The daemon's words in an answer that says no."""
-    try:
-        return str(json.loads(body)["message"])
-    except (KeyError, TypeError, ValueError):
-        return body.decode(errors="replace").strip()
 
 
 def _reason(error: BaseException) -> str:
@@ -215,14 +177,33 @@ def _reason(error: BaseException) -> str:
 
 class _Library(NamedTuple):
     client: Any
-    failures: tuple[type[Exception], ...]
+    errors: Any
+    failure: type[Exception]
 
 
+# requests loads one of these to guess the encoding of answers that name none. Docker's are JSON, whose rule it knows.
+_GUESSERS = ("charset_normalizer", "chardet")
+
+
+@cache
 def _library() -> _Library:
-    """Docker's own client, for what is more than a question and an answer."""
-    from docker.api.client import APIClient
-    from requests.exceptions import RequestException
+    """The library's plain client, and none of what stands above it: of the time of a launch, every module costs some.
 
-    from docker import errors
+    The package is entered without its ``__init__``, which would load all of it.
+    """
+    with contextlib.ExitStack() as undo:
+        if "docker" not in sys.modules:
+            found = importlib.util.find_spec("docker")
+            assert found is not None
+            sys.modules["docker"] = importlib.util.module_from_spec(found)
+        for name in _GUESSERS:
+            if name not in sys.modules:
+                sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+                undo.callback(sys.modules.pop, name)
+        undo.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # that there is none
+        from docker.api.client import APIClient
+        from requests.exceptions import RequestException
 
-    return _Library(APIClient, (errors.DockerException, RequestException))
+        from docker import errors
+    return _Library(APIClient, errors, RequestException)
