@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from containai.audit.writer import EventLog, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog
 from containai.engine.first_process import receive_report
 from containai.session.engines import SUPERVISE_LIBRARY, native_file
 from containai.supervise.loop import ExecSupervisor
