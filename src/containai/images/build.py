@@ -193,7 +193,6 @@ def make_rootfs(daemon: Daemon, suite: str, say: Callable[[str], None]) -> str:
                 "mmdebstrap failed",
                 code="image.rootfs",
                 details=done.said[-2000:],
-                remedy=["df -h: is there room?"],
             )
         try:
             return daemon.import_archive(archive, f"containai-rootfs:{suite}")
