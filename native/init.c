@@ -106,7 +106,7 @@ static void await_word(const struct spec *spec, int control, int output)
 static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
 {
     struct spec spec;
-    int fds[MAX_HANDED], streams[3], printed[2] = {-1, -1}, terminal_slave = -1;
+    int fds[MAX_HANDED], streams[3], printed[2] = {-1, -1}, terminal_slave = -1, reader = -1;
     size_t count = 0;
     report_to(control);
     read_spec(spec_fd, &spec); /* 1 */
@@ -130,9 +130,13 @@ static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
     int listener = confine_seccomp(&spec);
     if (listener >= 0)
         fds[count++] = listener;
-    hand_over(control, fds, count);          /* 4 */
-    await_word(&spec, control, printed[1]);  /* 5 */
-    run_agent(&spec, control, streams);      /* 6 */
+    if (spec.reads)
+        fds[count++] = open_reader(&reader);
+    hand_over(control, fds, count);         /* 4 */
+    await_word(&spec, control, printed[1]); /* 5 */
+    if (spec.reads)
+        start_reader(reader);
+    run_agent(&spec, control, streams); /* 6 */
 }
 
 int init_main(int argc, char **argv)

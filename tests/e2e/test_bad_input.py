@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +160,29 @@ def test_dirty_tree_detached_head_submodule_and_lfs_pointers(product: Product, t
     assert (product.repository / "README.md").read_text() == "changed\n"
     for word in ("committed", "submodule", "LFS"):
         assert word in ran.stderr
+
+
+@pytest.mark.parametrize("name", [".GIT", "git~1", ".g\N{ZERO WIDTH NON-JOINER}it", ".."])
+def test_a_source_with_names_that_no_return_would_take_is_refused_before_the_agent_works(
+    product: Product, name: str
+) -> None:
+    blob = product.git("rev-parse", "HEAD:README.md")
+    inner = b"100644 f\0" + bytes.fromhex(blob)
+    tree = _write_object(product, b"40000 " + name.encode() + b"\0" + bytes.fromhex(_write_object(product, inner)))
+    commit = product.git("-c", "user.name=A", "-c", "user.email=a@b", "commit-tree", "-p", "HEAD", "-m", "x", tree)
+    product.git("update-ref", "refs/heads/main", commit)
+    refused = _refused(product, "--network-proxy", "none", "--", "touch", "worked", code="workspace.clone")
+    assert "invalid path" in refused
+
+
+def _write_object(product: Product, content: bytes) -> str:
+    """A tree that git itself would not write."""
+    whole = b"tree %d\0" % len(content) + content
+    name = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+    path = product.repository / ".git" / "objects" / name[:2] / name[2:]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(zlib.compress(whole))
+    return name
 
 
 def test_names_with_spaces_line_feeds_and_bytes_that_are_no_text(product: Product) -> None:

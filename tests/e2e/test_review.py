@@ -177,6 +177,16 @@ def test_into_a_branch_that_is_not_checked_out(judged: Product) -> None:
     assert "error[review.no-target]" in judged.command("merge", ran.result["session"], "--into", "none").stderr
 
 
+def test_a_working_tree_whose_path_has_line_feeds(judged: Product) -> None:
+    there = judged.repository.with_name("a\nb\rc")
+    judged.repository.rename(there)
+    moved = Product(home=judged.home, repository=there)
+    ran = moved.run("echo 1 > a")
+    merged = moved.command("merge", ran.result["session"])
+    assert merged.status == 0, merged.stderr
+    assert (moved.git("status", "--porcelain"), (there / "a").read_text()) == ("", "1\n")
+
+
 def test_drop_archives_and_remove_keeps_what_is_nowhere_else(judged: Product) -> None:
     one, two = judged.run("echo 1 > a"), judged.run("echo 2 > a")
     dropped = judged.command("drop", one.result["session"])

@@ -93,7 +93,8 @@ assert create_ref(Path({os.fspath(host / ".git")!r}), "refs/heads/made", {new!r}
 def test_a_record_of_the_return_is_durable_when_it_is_written(tmp_path: Path, phase: str, durable: bool) -> None:
     code = f"""
 from pathlib import Path
-from containai.session.state import Phase, SessionDir, SessionRecord
+from containai.session.record import Phase, SessionRecord
+from containai.session.state import SessionDir
 SessionDir(Path({os.fspath(tmp_path)!r})).write(SessionRecord(
     id="s", name="n", agent="a", engine="e", repository="r", git_dir="g", base_commit="b", branch="x", created="now",
     phase=Phase.{phase}, agent_uid=1, agent_gid=1))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from containai.audit.writer import EventLog, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog
 from containai.git_return.apply import Returned, apply_return
 from containai.git_return.quarantine import Quarantine, create_quarantine
 from containai.git_return.server import ReturnServer

@@ -65,7 +65,11 @@ def needed_packages(package: Package) -> tuple[Package, ...]:
             if not any(real.is_relative_to(known) for known in chosen.values()):
                 chosen.setdefault(name, real)
         if len(visited) > _MAX_PACKAGES:
-            raise AgentError(f"{package.name} needs more than {_MAX_PACKAGES} packages", code="agent.unusable")
+            raise AgentError(
+                f"{package.name} needs more than {_MAX_PACKAGES} packages",
+                code="agent.unusable",
+                remedy=[f"install {package.name} in a directory of its own: npm install --global {package.name}"],
+            )
     return tuple(Package(name=name, directory=directory) for name, directory in chosen.items())
 
 

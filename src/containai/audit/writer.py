@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from containai.audit.chain import GENESIS, link
+from containai.audit.chain import Break, Chain, link
+from containai.audit.reading import broken_log, read_lines
 from containai.errors import AuditError
 from containai.host.clock import now_rfc3339
+from containai.host.ownfile import open_own
 
 _ROOM = "df -h: is there room where the state is kept?"
 
@@ -41,17 +41,43 @@ class EventLog:
         self._session_id = session_id
         self._lock = threading.Lock()
         try:
-            torn = _cut_torn_line(path)
-            self._seq, self._prev = _tail(path)
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except (OSError, ValueError) as error:
+            self._fd = open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        except OSError as error:
             raise AuditError(
                 "the event log cannot be opened",
-                details=f"{path}: {error}",
-                remedy=["df -h: is there room?", "containai doctor"],
+                details=str(error),
+                remedy=[f"ls -ld {path}", "df -h: is there room?", "containai doctor"],
             ) from error
+        try:
+            torn = self._follow()
+        except BaseException:
+            os.close(self._fd)
+            raise
         if torn:
             self.append(Kind.SESSION, "log-repaired", torn_bytes=torn)
+
+    def _follow(self) -> int:
+        """Take the log up where it ends; the bytes that were cut off.
+
+        That is what a write left that was cut short (a full disk, a lost machine): what is behind the last line feed.
+        No event was ever complete there, and the next one says so.
+
+        Raises:
+            AuditError: A line does not follow from the one before: nothing is added to what was changed.
+        """
+        chain, whole = Chain(self._session_id), 0
+        with os.fdopen(os.dup(self._fd), "rb") as log:
+            for number, line in enumerate(read_lines(log), 1):
+                if not line.endswith(b"\n"):
+                    break
+                if fault := chain.find_fault(line):
+                    raise broken_log(self.path, Break(line=number, reason=fault))
+                whole += len(line)
+        torn = os.fstat(self._fd).st_size - whole
+        if torn:
+            os.ftruncate(self._fd, whole)
+        self._seq, self._prev = chain.seq, chain.prev
+        return torn
 
     def append(self, kind: Kind, event: str, **fields: Any) -> None:
         """Write one event.
@@ -131,45 +157,3 @@ class EventLog:
                 os.fsync(self._fd)
                 os.close(self._fd)
                 self._fd = -1
-
-
-def _cut_torn_line(path: Path) -> int:
-    """Remove what a write left that was cut short (a full disk, a lost machine); the number of bytes.
-
-    Only bytes behind the last line feed go: no event was ever complete there, and the next one says so.
-    """
-    if not path.exists():
-        return 0
-    with path.open("r+b") as log:
-        content = log.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            log.truncate(whole)
-        return len(content) - whole
-
-
-def _tail(path: Path) -> tuple[int, str]:
-    """Sequence number and hash of the last event, to continue an interrupted log."""
-    if not path.exists() or path.stat().st_size == 0:
-        return 0, GENESIS
-    last = deque(read_events(path), maxlen=1).pop()
-    return int(last["seq"]), str(last["hash"])
-
-
-def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a log, oldest first.
-
-    Raises:
-        AuditError: The log cannot be read, or a line is no event.
-    """
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                event = json.loads(line)
-                if not isinstance(event, dict):
-                    raise ValueError("not an object")
-                yield event
-    except (OSError, ValueError) as error:
-        raise AuditError(
-            "the event log cannot be read", details=f"{path}: {error}", remedy=[f"ls -l {path}"]
-        ) from error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from containai.audit.chain import find_break
-from containai.audit.writer import read_events
+from containai.audit.reading import read_events
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_table, printable
 from containai.errors import ContainaiError
@@ -85,7 +85,12 @@ class _Demo:
     def _git(self, *arguments: str) -> str:
         done = run(["git", "-C", self.repository, *arguments], env={**MINIMAL_ENVIRONMENT, "HOME": str(self.here.home)})
         if done.status != 0:
-            raise ContainaiError("the sample repository cannot be made", code="demo.git", details=done.said)
+            raise ContainaiError(
+                "the sample repository cannot be made",
+                code="demo.git",
+                details=done.said,
+                remedy=["containai doctor", "df -h: is there room in the directory for temporary files?"],
+            )
         return done.stdout.decode(errors="replace").rstrip()  # a diffstat begins with a blank
 
     def _run_session(self, port: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -108,7 +113,10 @@ class _Demo:
             return json.loads(done.stdout), [json.loads(line) for line in said if line.startswith("{")]
         except ValueError as error:
             raise ContainaiError(
-                "the session did not end as planned", code="demo.session", details=done.said
+                "the session did not end as planned",
+                code="demo.session",
+                details=done.said,
+                remedy=["containai doctor", "containai selftest"],
             ) from error
 
     def _show_work(self, result: dict[str, Any], lines: list[dict[str, Any]]) -> None:

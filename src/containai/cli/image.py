@@ -14,7 +14,7 @@ from containai.images.build import DEFAULT_BASE_IMAGE, Options, build_images, fi
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Build; the tags and identities on standard output, progress on standard error."""
     if args.base_image and args.rootfs:
-        raise UsageError("--base-image and --rootfs contradict each other")
+        raise UsageError("--base-image and --rootfs contradict each other", remedy=["leave one of the two out"])
     options = Options(
         base_image=args.base_image or DEFAULT_BASE_IMAGE,
         rootfs_suite=args.rootfs or "",

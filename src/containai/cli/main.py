@@ -95,7 +95,7 @@ def _dispatch(words: list[str], here: Surroundings, console: Console) -> int:
             refuse_lost_command(args, more)
         parser.command(words).error(f"unrecognized arguments: {shlex.join(map(printable, more))}")
     if command is not None and args.command_name != "run":
-        raise UsageError("only `run` takes a command behind --")
+        raise UsageError("only `run` takes a command behind --", remedy=["containai run -- COMMAND [ARG ...]"])
     if args.command_name == "run":
         gc.disable()  # until the agent runs: a launch leaves next to nothing behind to be collected
         from containai.cli import run

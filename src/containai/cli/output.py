@@ -44,13 +44,18 @@ class Console:
 
     def error(self, error: ContainaiError) -> None:
         """An error: what, why, what to do, with its stable code."""
-        self._write(f"containai: {self.paint(_RED, f'error[{error.code}]:')} {error.summary}")
+        self._write(f"containai: {self.paint(_RED, f'error[{error.code}]:')} {printable(error.summary)}")
         for line in error.details.splitlines():
-            self._write(f"  {line}")
+            self._write(f"  {printable(line)}")
         if error.remedy:
             self._write("  to mend it:")
             for line in error.remedy:
-                self._write(f"    {line}")
+                self._write(f"    {printable(line)}")
+
+    def damaged(self, session_id: str, error: ContainaiError) -> None:
+        """A session that cannot be told about, beside others that can."""
+        summary = f"session {session_id}: {error.summary}"
+        self.error(ContainaiError(summary, code=error.code, details=error.details, remedy=error.remedy))
 
     def _write(self, line: str) -> None:
         try:

@@ -60,10 +60,15 @@ def _git_dir(place: Path, user: dict[str, str]) -> Path:
 
 def _commit(word: str, place: Path, user: dict[str, str]) -> str:
     if not word or word.startswith("-"):
-        raise UsageError(f"{word!r} is no commit")
+        raise UsageError(f"{word!r} is no commit", remedy=["containai provenance verify HEAD"])
     done = run_git_as_user(["rev-parse", "--quiet", "--verify", f"{word}^{{commit}}"], place, user)
     if done.status != 0:
-        raise ProvenanceError("there is no such commit in the repository", code="provenance.no-commit", details=word)
+        raise ProvenanceError(
+            "there is no such commit in the repository",
+            code="provenance.no-commit",
+            details=word,
+            remedy=["git log --oneline --all   # which there are", "git fetch   # if it is elsewhere"],
+        )
     return done.stdout.decode().strip()
 
 
@@ -72,13 +77,16 @@ def _commits(words: str, place: Path, git_dir: Path, user: dict[str, str]) -> li
     if not dots:
         return [_commit(words, place, user)]
     if last.startswith("."):
-        raise UsageError("a range is A..B")
+        raise UsageError("a range is A..B", remedy=["containai provenance verify main..HEAD"])
     ends = (_commit(first or "HEAD", place, user), _commit(last or "HEAD", place, user))
     done = run_git(["rev-list", "--topo-order", "--reverse", ends[1], f"^{ends[0]}"], git_dir=git_dir)
     commits = done.stdout.decode().split()
     if done.status != 0 or not commits:
         raise ProvenanceError(
-            "there is no commit in that range", code="provenance.no-commit", details=done.said or words
+            "there is no commit in that range",
+            code="provenance.no-commit",
+            details=done.said or words,
+            remedy=["git log --oneline A..B   # what stands in B and not in A"],
         )
     return commits
 
@@ -162,7 +170,10 @@ def _show(git_dir: Path, commit: str) -> int:
             code="provenance.no-note",
             remedy=[f"git fetch REMOTE {NOTES_REF}:{NOTES_REF}"],
         )
-    for line in filter(looks_like_envelope, note.split(b"\n")):
+    lines = list(filter(looks_like_envelope, note.split(b"\n")))
+    if not lines:
+        raise ProvenanceError("the commit's note holds no statement", code="provenance.no-statement")
+    for line in lines:
         envelope = parse_object(line, "envelope")
         try:
             payload = base64.b64decode(envelope["payload"], validate=True)

@@ -6,6 +6,7 @@ import argparse
 
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, printable
+from containai.errors import ContainaiError
 from containai.session.recover import Recovered, recover_all
 
 
@@ -27,10 +28,18 @@ def _tell(recovered: Recovered, console: Console) -> None:
     for note in recovered.notes:
         console.note(printable(note))
     if recovered.problem:
-        console.note(f"{recovered.session}: not recovered: {printable(recovered.problem)}")
+        _complain(recovered, console)
     elif recovered.commits:
         count = f"{len(recovered.commits)} commit{'s' * (len(recovered.commits) != 1)}"
         print(f"{recovered.session}: {count} on {recovered.branch}")
         console.progress(f"look: containai review {recovered.session}")
     else:
         print(f"{recovered.session}: nothing to return; cleaned up")
+
+
+def _complain(recovered: Recovered, console: Console) -> None:
+    said = f"session {recovered.session} was not recovered"
+    if recovered.code:
+        console.error(ContainaiError(said, code=recovered.code, details=recovered.problem, remedy=recovered.remedy))
+    else:  # a return that failed: its code stands in what it says
+        console.note(printable(f"{said}: {recovered.problem}"))

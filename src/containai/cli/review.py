@@ -18,7 +18,7 @@ from containai.host.process import run_in_foreground
 from containai.review.model import Review, Trigger
 from containai.review.patch import patch_lines, stat_lines, style_of
 from containai.review.read import Draft
-from containai.session.state import SessionRecord
+from containai.session.record import SessionRecord
 from containai.session.subject import Subject, find_subject, find_waiting
 
 _STYLES = {
@@ -35,7 +35,7 @@ _MOST_IDS = 10
 
 
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
-    """Show; 0 whether or not there are triggers."""
+    """Show; 0 whether or not there are triggers, 1 when what waits cannot be told of every session."""
     if args.session is None and args.web:
         # `--web SESSION`: a page of no session makes no sense, so that a word that stands alone is no file.
         args.session, args.web = args.web, ""
@@ -57,8 +57,11 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
 
 
 def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
-    rows = []
+    rows, damaged = [], []
     for subject in find_waiting(here.state_dir):
+        if not isinstance(subject, Subject):
+            damaged.append(subject)
+            continue
         record = subject.record
         if args.json:
             shown = {name: getattr(record, name) for name in ("agent", "repository", "created")}
@@ -75,9 +78,11 @@ def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console
     if rows:
         header = ("SESSION", "AGENT", "BRANCH", "COMMITS", "BEGAN", "REPOSITORY")
         print_table(header, [tuple(map(printable, row)) for row in rows])
-    elif not args.json:
+    elif not args.json and not damaged:
         console.progress("nothing waits for review")
-    return 0
+    for session_id, error in damaged:
+        console.damaged(session_id, error)
+    return 1 if damaged else 0
 
 
 def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
@@ -173,7 +178,12 @@ def _write_page(subject: Subject, review: Review, wanted: str) -> Path:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
-        raise ReviewError("the page cannot be written", code="review.page", details=str(error)) from error
+        raise ReviewError(
+            "the page cannot be written",
+            code="review.page",
+            details=str(error),
+            remedy=["containai review SESSION --web FILE   # a file that is not there yet, where you may write"],
+        ) from error
     return place.resolve()
 
 

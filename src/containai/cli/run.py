@@ -55,12 +55,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
     return outcome.exit_code
 
 
-def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> RunRequest:
-    """Check every word on its own.
-
-    Raises:
-        UsageError: One makes no sense, or two contradict each other.
-    """
+def _check_command(args: argparse.Namespace, command: tuple[str, ...] | None) -> None:
     if command == ():
         raise UsageError("a command is expected behind --", remedy=["containai run -- COMMAND [ARG ...]"])
     if command is not None and not command[0]:
@@ -73,10 +68,24 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
             remedy=["containai run --agent claude", "containai run -- COMMAND [ARG ...]"],
         )
     if command is not None and args.prompt is not None:
-        raise UsageError("--prompt is for an agent, and does not go with a command")
+        raise UsageError(
+            "--prompt is for an agent, and does not go with a command",
+            remedy=["containai run --agent claude --prompt TEXT", "containai run -- COMMAND [ARG ...]"],
+        )
+
+
+def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> RunRequest:
+    """Check every word on its own.
+
+    Raises:
+        UsageError: One makes no sense, or two contradict each other.
+    """
+    _check_command(args, command)
     for option, given in (("--branch", args.branch), ("--with-changes", args.with_changes)):
         if args.use_current_branch and given:
-            raise UsageError(f"--use-current-branch and {option} contradict each other")
+            raise UsageError(
+                f"--use-current-branch and {option} contradict each other", remedy=["leave one of the two out"]
+            )
     if args.timeout is not None and not args.timeout > 0:
         raise UsageError("--timeout: a number of seconds above 0 is expected", remedy=["--timeout 600"])
     if args.name is not None and not _NAME.fullmatch(args.name):
@@ -85,7 +94,10 @@ def build_request(args: argparse.Namespace, command: tuple[str, ...] | None) -> 
         )
     address = parse_address(args.source) if looks_remote(args.source) else None
     if address is not None and (args.with_changes or args.include or args.submodules or args.lfs):
-        raise UsageError("--with-changes, --include, --submodules and --lfs are for a repository on this machine")
+        raise UsageError(
+            "--with-changes, --include, --submodules and --lfs are for a repository on this machine",
+            remedy=["git clone ADDRESS; then: containai run CLONE ..."],
+        )
     return RunRequest(
         source=Path(args.source),
         agent=args.agent or "shell",
@@ -150,7 +162,11 @@ def _local_service(text: str) -> LocalService:
             remedy=["--allow-local 127.0.0.1:PORT"],
         )
     if port in (PROXY_PORT, RETURN_PORT):
-        raise UsageError(f"--allow-local {text}: the session itself uses that port", code="usage.allow-local")
+        raise UsageError(
+            f"--allow-local {text}: the session itself uses that port",
+            code="usage.allow-local",
+            remedy=["let the service listen on another port"],
+        )
     return LocalService(host="127.0.0.1", port=port)
 
 

@@ -13,14 +13,15 @@ export MALLOC_TRIM_THRESHOLD_=16777216 MALLOC_TOP_PAD_=2097152
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
 
 if [ -e .git/HEAD ]; then
-    git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+    # protectHFS as at the return: what it would refuse then is refused before the agent has worked.
+    git -c core.hooksPath=/dev/null -c core.protectHFS=true read-tree --reset -u HEAD
     # Submodules, as NAME PATH pairs: the host has written their git directories (workspace/submodules.py).
     shift 6
     while [ $# -ge 2 ]; do
         if [ -d "$2" ] && ! [ -L "$2" ]; then # a sparse checkout may leave it out
             up=$(printf '%s/' "$2" | sed 's,[^/]*/,../,g')
             printf 'gitdir: %s.git/modules/%s\n' "$up" "$1" >"$2/.git"
-            git -C "$2" -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+            git -C "$2" -c core.hooksPath=/dev/null -c core.protectHFS=true read-tree --reset -u HEAD
         fi
         shift 2
     done
@@ -41,7 +42,7 @@ if [ "$depth" -gt 0 ]; then
 fi
 
 # core.fsync: what is cloned here still stands on the host; a crash loses nothing.
-git -c core.fsync=none -c core.hooksPath=/dev/null -c protocol.version=0 \
+git -c core.fsync=none -c core.hooksPath=/dev/null -c core.protectHFS=true -c protocol.version=0 \
     clone --quiet --origin local --branch "$branch" --single-branch --no-tags --template= "$@" \
     -c user.name="$name" -c user.email="$email" -c push.default=upstream -c remote.pushDefault=local \
     -- "$url" .

@@ -81,7 +81,7 @@ class Squid:
         self._uid = identity.proxy_uid
         self._gid = identity.proxy_gid
         if self._uid == 0 and os.geteuid() == 0:
-            raise EgressError("the proxy would run as root", code="egress.root")
+            raise EgressError("the proxy would run as root", code="egress.root", remedy=["containai doctor"])
         self._service = service_name(directory.parent.name)
         self._on_event = on_event
         self._state = threading.Lock()  # guards: _ready, _fault, _connections
@@ -122,7 +122,11 @@ class Squid:
             os.mkfifo(self._directory / _FIFO, 0o600)
             self._give(*pages.iterdir(), pages, self._directory / _FIFO, self._directory)
         except OSError as error:
-            raise EgressError("the proxy's files cannot be written", details=str(error)) from error
+            raise EgressError(
+                "the proxy's files cannot be written",
+                details=str(error),
+                remedy=["df -h: is there room where the state is kept?"],
+            ) from error
 
     def _give(self, *paths: Path) -> None:
         if os.geteuid() == 0:
@@ -148,7 +152,11 @@ class Squid:
                 file.write(config)
             self._give(path)
         except OSError as error:
-            raise EgressError("the proxy's files cannot be written", details=str(error)) from error
+            raise EgressError(
+                "the proxy's files cannot be written",
+                details=str(error),
+                remedy=["df -h: is there room where the state is kept?"],
+            ) from error
         return process.spawn(self._command, cwd=self._directory, stderr=self._say_fd)
 
     def connect(self) -> socket.socket:

@@ -66,7 +66,9 @@ def receive_report(control: socket.socket) -> Report:
     try:
         message, ancillary, _, _ = control.recvmsg(512, room, socket.MSG_CMSG_CLOEXEC)
     except OSError as error:
-        raise EngineError("the container did not report", code="engine.create", details=str(error)) from error
+        raise EngineError(
+            "the container did not report", code="engine.create", details=str(error), remedy=["containai doctor"]
+        ) from error
     pid, fds = 0, array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -89,8 +91,10 @@ class FirstProcess:
         EngineError: The wrong number of descriptors came; they are closed.
     """
 
-    def __init__(self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report) -> None:
-        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised
+    def __init__(
+        self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report, *, read_inside: bool = False
+    ) -> None:
+        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised + read_inside
         if len(report.fds) != expected:
             for fd in report.fds:
                 os.close(fd)
@@ -105,6 +109,7 @@ class FirstProcess:
         self.terminal_fd = rest.pop(0) if stdio.terminal else -1
         self.preparation_fd = rest.pop(0) if spec.preparation else -1
         self.notify_fd = rest.pop(0) if spec.supervised else -1
+        self.memory_fd = rest.pop(0) if read_inside else -1
         self.failed_exec_errno = 0
         self._control = control
         self._pidfd = os.pidfd_open(report.pid)
@@ -150,7 +155,12 @@ class FirstProcess:
         try:
             self._control.send(message)
         except OSError as error:
-            raise EngineError("the container ended unexpectedly", code="engine.gone", details=str(error)) from error
+            raise EngineError(
+                "the container ended unexpectedly",
+                code="engine.gone",
+                details=str(error),
+                remedy=["containai recover", "containai doctor"],
+            ) from error
 
     def wait(self, deadline_s: float | None, wake_fd: int = -1) -> ExitResult | None:
         """Wait for the end; None at the deadline, or when ``wake_fd`` becomes readable."""
@@ -202,7 +212,12 @@ class FirstProcess:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(END_TIMEOUT_S * 1000):
-            raise EngineError("the container does not end", code="engine.stuck", details=f"process {self.pid}")
+            raise EngineError(
+                "the container does not end",
+                code="engine.stuck",
+                details=f"process {self.pid}",
+                remedy=["containai recover   # when the launcher is gone"],
+            )
 
     def end_first_process(self) -> None:
         """End every process of the container and close the talk. Idempotent.
@@ -220,11 +235,12 @@ class FirstProcess:
 
     def close_descriptors(self) -> None:
         """Close what the first process handed over. Idempotent."""
-        for fd in (*self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd):
+        for fd in (*self.listeners, self.notify_fd, self.memory_fd, self.terminal_fd, self.preparation_fd):
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-        self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd = (), -1, -1, -1
+        self.listeners = ()
+        self.notify_fd = self.memory_fd = self.terminal_fd = self.preparation_fd = -1
 
     def why_not_run(self) -> str:
         """Why the program could not be run, or nothing."""

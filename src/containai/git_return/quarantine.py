@@ -117,6 +117,7 @@ class Quarantine:
                 "the session's return repository cannot be read",
                 code="state.quarantine",
                 details=f"{self.path}: {error}",
+                remedy=[f"ls -l {self.path}", "containai remove SESSION --force   # throws the work away"],
             ) from error
 
     def sync_ref(self) -> None:
@@ -177,6 +178,16 @@ def open_quarantine(path: Path, branch: str, base: str) -> Quarantine:
 
     Preconditions: no server works on it. A lock on its ref is then a dead one's, and would keep every push out.
     """
+    if path.is_symlink():  # git would follow it, into a repository that is no quarantine
+        raise StateError(
+            "the session's return repository is a link",
+            code="state.quarantine",
+            details=str(path),
+            remedy=[
+                f"ls -ld {path}",
+                "put the directory itself there; or: containai remove SESSION --force   # throws the work away",
+            ],
+        )
     quarantine = Quarantine(path=path, branch=branch, base=base)
     quarantine.tip()
     (path / f"{quarantine.ref}.lock").unlink(missing_ok=True)

@@ -115,7 +115,11 @@ def build_images(names: Sequence[str], options: Options, say: Callable[[str], No
         _build(daemon, recipe, context, options.network, say)
         image = daemon.image(recipe.tag)
         if image is None:
-            raise EngineError(f"{recipe.tag} was not built", code="image.build")
+            raise EngineError(
+                f"{recipe.tag} was not built",
+                code="image.build",
+                remedy=["docker system df   # is there room?"],
+            )
         built[recipe.tag] = str(image["Id"])
     return built
 
@@ -185,7 +189,11 @@ def make_rootfs(daemon: Daemon, suite: str, say: Callable[[str], None]) -> str:
                 remedy=[f"df -h {tempfile.gettempdir()} /tmp", "TMPDIR=/with/more/room containai image build ..."],
             )
         if done.status != 0:
-            raise EngineError("mmdebstrap failed", code="image.rootfs", details=done.said[-2000:])
+            raise EngineError(
+                "mmdebstrap failed",
+                code="image.rootfs",
+                details=done.said[-2000:],
+            )
         try:
             return daemon.import_archive(archive, f"containai-rootfs:{suite}")
         except EngineError as error:
@@ -239,7 +247,9 @@ def _context(directory: Path, certificates: Sequence[Path]) -> bytes:
             try:
                 content = path.read_bytes()
             except OSError as error:
-                raise UsageError(f"{path} cannot be read", code="image.file", details=str(error)) from error
+                raise UsageError(
+                    f"{path} cannot be read", code="image.file", details=str(error), remedy=[f"ls -l {path}"]
+                ) from error
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), 0o644
             tar.addfile(member, io.BytesIO(content))

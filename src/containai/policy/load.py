@@ -182,11 +182,11 @@ def _decode(content: bytes, origin: str) -> Mapping[str, Any]:
     import tomllib  # 9 ms, and most repositories have no file
 
     if len(content) > MAX_FILE_BYTES:
-        raise PolicyError(f"{origin} is larger than {MAX_FILE_BYTES // 1024} KiB")
+        raise PolicyError(f"{origin} is larger than {MAX_FILE_BYTES // 1024} KiB", remedy=["make it smaller"])
     try:
         return tomllib.loads(content.decode())
     except RecursionError as error:
-        raise PolicyError(f"{origin} is nested too deeply") from error
+        raise PolicyError(f"{origin} is nested too deeply", remedy=[f"correct {origin}"]) from error
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise PolicyError(
             f"{origin} is not valid TOML", details=ascii(str(error))[1:-1], remedy=["correct the file at that place"]

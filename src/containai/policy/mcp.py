@@ -44,7 +44,7 @@ def parse_mcp_servers(servers: Table) -> tuple[McpServer, ...]:
         PolicyError: ``policy.invalid``: a name, key, type or combination is not allowed.
     """
     if len(servers.values) > MAX_SERVERS:
-        raise PolicyError(f"{servers.origin.name}: more than {MAX_SERVERS} MCP servers")
+        raise PolicyError(f"{servers.origin.name}: more than {MAX_SERVERS} MCP servers", remedy=["name fewer"])
     return tuple(_parse_server(name, servers.table(name)) for name in servers.values)
 
 
@@ -53,15 +53,19 @@ def _parse_server(name: str, table: Table) -> McpServer:
         raise PolicyError(
             f"{table.origin.name}: {table.path} is no name of a server",
             details="allowed: letters, digits, - and _, at most 64",
+            remedy=["give it another name"],
         )
     table.only(*_COMMAND_KEYS, *_URL_KEYS)
     keys = set(table.values)
     if ("command" in keys) == ("url" in keys):
-        raise PolicyError(f"{table.origin.name}: {table.path} needs either command or url")
+        raise PolicyError(
+            f"{table.origin.name}: {table.path} needs either command or url",
+            remedy=['command = "PROGRAM", for one on this machine', 'url = "https://...", for one elsewhere'],
+        )
     mixed = keys & set(_COMMAND_KEYS if "url" in keys else _URL_KEYS)
     if mixed:
         kind = "url" if "url" in keys else "command"
-        raise PolicyError(f"{table.where(min(mixed))} does not go with {kind}")
+        raise PolicyError(f"{table.where(min(mixed))} does not go with {kind}", remedy=["remove one of them"])
     server = McpServer(
         name=name,
         command=table.string("command") or "",
@@ -84,4 +88,7 @@ def _check(server: McpServer, table: Table) -> None:
         table.refuse("bearer_token_env_var", "the name of a variable")
     for variable, _ in server.env:
         if not _VARIABLE.fullmatch(variable):
-            raise PolicyError(f"{table.table('env').where(variable)} is no name of a variable")
+            raise PolicyError(
+                f"{table.table('env').where(variable)} is no name of a variable",
+                remedy=["letters, digits and _ are expected, and no digit at the beginning"],
+            )

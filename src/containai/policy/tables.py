@@ -85,7 +85,10 @@ class Table:
         inner = self.table(key)
         for name, value in inner.values.items():
             if not _is_text(value):
-                raise PolicyError(f"{inner.where(name)} is no string without control characters")
+                raise PolicyError(
+                    f"{inner.where(name)} is no string without control characters",
+                    remedy=["write it as a string, in quotes, on one line"],
+                )
         return tuple(inner.values.items())
 
     def number(self, key: str, low: float, high: float) -> float | None:

@@ -55,7 +55,10 @@ def load_signer(config_dir: Path) -> CryptoSigner:
                 pem = _read_private(directory)
     except OSError as error:
         raise ProvenanceError(
-            "the signing key cannot be used", code="provenance.key-unusable", details=str(error)
+            "the signing key cannot be used",
+            code="provenance.key-unusable",
+            details=str(error),
+            remedy=[f"ls -ld {config_dir / 'keys'}", "df -h: is there room?"],
         ) from error
     assert pem is not None
     return _signer(pem)
@@ -187,10 +190,11 @@ def _read(path: str, check: Callable[[str, os.stat_result], None], directory: in
         if error.errno == errno.ELOOP:
             raise _refused(path, "it is a symbolic link", f"replace {path} by the file itself") from error
         raise
+    entry = os.fstat(fd)
+    if not stat.S_ISREG(entry.st_mode):
+        os.close(fd)
+        raise _refused(path, "it is no regular file", f"replace {path} by a file")
     with os.fdopen(fd, "rb") as file:
-        entry = os.fstat(fd)
-        if not stat.S_ISREG(entry.st_mode):
-            raise _refused(path, "it is no regular file", f"replace {path} by a file")
         check(path, entry)
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:

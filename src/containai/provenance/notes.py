@@ -66,6 +66,8 @@ def read_notes(git_dir: Path, commits: Iterable[str]) -> Notes:
         _, kind, name, size = head.split()
         if kind != b"blob":
             raise _unreadable(f"the note of {commit} is no file")
+        if not size.isdigit():  # git says BAD where the object is not there
+            raise _unreadable(f"objects are missing: {name.decode()}")
         found.setdefault(commit, []).append(_Blob(name.decode(), int(size)))
         _check_size(commit, sum(blob.size for blob in found[commit]))
     blobs = {blob.name: blob.size for several in found.values() for blob in several}
@@ -172,6 +174,8 @@ def _tip(git_dir: Path) -> str:
             if kind != "commit" or symbolic:
                 raise _unreadable(f"{NOTES_REF} is no plain ref to a commit")
             return name
+    if NOTES_REF in done.said:  # "ignoring broken ref": of such a one git says nothing else
+        raise _unreadable(done.said)
     return ""
 
 
@@ -181,10 +185,25 @@ def _check_size(commit: str, size: int) -> None:
 
 
 def _too_large(details: str) -> ProvenanceError:
-    return ProvenanceError("a note is too large", code="provenance.note-too-large", details=details)
+    return ProvenanceError(
+        "a note is too large",
+        code="provenance.note-too-large",
+        details=details,
+        remedy=[
+            f"git notes --ref={NOTES_REF} show COMMIT   # what is in it",
+            f"git notes --ref={NOTES_REF} remove COMMIT   # throws away what is stated about it",
+        ],
+    )
 
 
 def _unreadable(details: str) -> ProvenanceError:
     return ProvenanceError(
-        "the repository's notes cannot be read", code="provenance.notes-unreadable", details=details[:1000]
+        "the repository's notes cannot be read",
+        code="provenance.notes-unreadable",
+        details=details[:1000],
+        remedy=[
+            f"git log --oneline {NOTES_REF}   # what the notes were, where git still can read them",
+            f"git update-ref -d {NOTES_REF}   # without them nothing is stated; or fetch them again:",
+            f"git fetch REMOTE +{NOTES_REF}:{NOTES_REF}",
+        ],
     )

@@ -144,6 +144,7 @@ def parse_statement(payload: bytes) -> Statement:
             "the statement is of a kind that this version does not know",
             code="provenance.predicate-type",
             details=_shown(kind),
+            remedy=["it may be of a later version: verify with that"],
         )
     _expect(set(body) == {"_type", "subject", "predicateType", "predicate"}, "its fields")
     subjects = body["subject"]

@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from containai.audit.chain import find_break
+from containai.audit.chain import Chain
+from containai.audit.reading import read_lines
 from containai.errors import ProvenanceError
+from containai.host.ownfile import open_own
 from containai.provenance.envelope import looks_like_envelope, open_envelope
 from containai.provenance.keys import TrustedKey
 from containai.provenance.notes import NOTES_REF, read_notes, read_objects
@@ -102,13 +105,24 @@ class Verifier:
                 strangers.append(problem)
                 continue
             if commit not in statement.subjects:
-                raise ProvenanceError("the statement is about other commits, not this one", code="provenance.subject")
+                raise ProvenanceError(
+                    "the statement is about other commits, not this one",
+                    code="provenance.subject",
+                    remedy=["git log --oneline --all   # was the commit copied, and its note with it?"],
+                )
             self._check_materials(statement)
             proven.append(Proven(statement=statement, key=key, log=self._check_log(statement)))
         if not proven:
             if strangers:
                 raise strangers[0]
-            raise ProvenanceError("the commit's note holds no statement", code="provenance.no-statement")
+            raise ProvenanceError(
+                "the commit's note holds no statement",
+                code="provenance.no-statement",
+                remedy=[
+                    f"git notes --ref={NOTES_REF} show COMMIT   # what is in it",
+                    f"git fetch REMOTE +{NOTES_REF}:{NOTES_REF}   # if it was overwritten here, and not there",
+                ],
+            )
         return tuple(proven), len(strangers)
 
     def _open(self, line: bytes) -> tuple[Statement, TrustedKey]:
@@ -164,29 +178,39 @@ def check_log(path: Path, facts: SessionFacts) -> str:
         ProvenanceError: The log is here and is not the one that was signed.
     """
     wanted = facts.checkpoint
+    chain, first = Chain(facts.session), b"{}"
     try:
-        with path.open("rb") as log:
-            lines = list(islice(log, wanted.seq))
+        with os.fdopen(open_own(path), "rb") as log:
+            for number, line in enumerate(islice(read_lines(log), wanted.seq), 1):
+                if fault := chain.find_fault(line):
+                    raise _log_problem("provenance.log-broken", f"line {number}: {fault}")
+                first = line if number == 1 else first
     except FileNotFoundError:
         return "the session's log is not here"
     except OSError as error:
         raise ProvenanceError(
-            "the session's log cannot be read", code="provenance.log-unreadable", details=str(error)
+            "the session's log cannot be read",
+            code="provenance.log-unreadable",
+            details=str(error),
+            remedy=[f"ls -ld {path}"],
         ) from error
-    if broken := find_break(lines):
-        raise _log_problem("provenance.log-broken", f"line {broken.line}: {broken.reason}")
-    if len(lines) < wanted.seq:
-        raise _log_problem("provenance.log-short", f"{len(lines)} events; {wanted.seq} when the statement was signed")
-    if json.loads(lines[-1])["hash"] != wanted.hash:
+    if chain.seq < wanted.seq:
+        raise _log_problem("provenance.log-short", f"{chain.seq} events; {wanted.seq} when the statement was signed")
+    if chain.prev != wanted.hash:
         raise _log_problem("provenance.log-differs", f"event {wanted.seq} has another hash than was signed")
-    first = json.loads(lines[0])
-    if any(first.get(name) != getattr(facts, name) for name in ("config_sha256", "policy_sha256")):
+    begun = json.loads(first)
+    if any(begun.get(name) != getattr(facts, name) for name in ("config_sha256", "policy_sha256")):
         raise _log_problem("provenance.log-differs", "it begins with another configuration or policy")
     return f"the session's log is unbroken up to event {wanted.seq}, as it was signed"
 
 
 def _log_problem(code: str, details: str) -> ProvenanceError:
-    return ProvenanceError("the session's log is not the one that was signed", code=code, details=details)
+    return ProvenanceError(
+        "the session's log is not the one that was signed",
+        code=code,
+        details=details,
+        remedy=["restore the log from a backup: the statement is about that one"],
+    )
 
 
 def _check_commit(commit: str, content: bytes | None) -> None:
@@ -198,5 +222,8 @@ def _check_commit(commit: str, content: bytes | None) -> None:
     digest = hashlib.new(algorithm, b"commit %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     if digest != commit:
         raise ProvenanceError(
-            "the commit's content is not what its name says", code="provenance.commit", details=f"it is {digest}"
+            "the commit's content is not what its name says",
+            code="provenance.commit",
+            details=f"it is {digest}",
+            remedy=["git fsck"],
         )

@@ -7,12 +7,14 @@ Order of decision, for each request (the numbers stand at the rules below):
     3  CONNECT to port 443, or http:// to port 80
     4  the host is a name, not an address in any notation
     5  the name is on the allow-list
-    6  the message has one meaning (not both a length and chunks)
-    7  the name resolves
-    8  every address of the name is public, and not one of this machine
-    9  allowed
+    6  the name resolves
+    7  every address of the name is public, and not one of this machine
+    8  allowed
 
-A name is looked up for the first time in step 7, so a refused name never reaches a name server (DNS is no channel).
+A name is looked up for the first time in step 6, so a refused name never reaches a name server (DNS is no channel).
+
+There is no rule about a message that gives its length twice. Squid drops Content-Length where there are chunks, and one
+of its own making stands in their place when the body came whole: a rule would see its length and never the client's.
 """
 
 from __future__ import annotations
@@ -37,7 +39,6 @@ PAGES: Mapping[str, str] = {
     "CONTAINAI_SCHEME": "only http:// URLs and CONNECT are served",
     "CONTAINAI_ADDRESS": "addresses are not served, only names",
     "CONTAINAI_HOST": "the host is not on the allow-list of this session",
-    "CONTAINAI_AMBIGUOUS": "the message gives its length in two ways",
     "CONTAINAI_UNRESOLVED": "the name of the host does not resolve",
     "CONTAINAI_PRIVATE": "the name of the host leads to an address that is not public",
 }
@@ -217,21 +218,16 @@ http_access deny address_v6
 {_lines(lists)}{itself}
 {listed}
 
-# 6: one meaning
-acl has_length req_header Content-Length .
-acl has_chunks req_header Transfer-Encoding .
-http_access deny has_length has_chunks
-
-# 7: it resolves. Without this a look-up that fails here and succeeds a moment later would skip step 8
+# 6: it resolves. Without this a look-up that fails here and succeeds a moment later would skip step 7
 acl any_address dst all
 http_access deny !any_address
 
-# 8: every address of the name is public
+# 7: every address of the name is public
 {_lines(private)}http_access deny private
 http_access deny private_v6
 {"http_access deny own_address" if own_addresses else "# no address of its own"}
 
-# 9
+# 8
 http_access allow relay
 http_access deny all
 """
@@ -249,7 +245,6 @@ deny_info CONTAINAI_HOST suffix_itself
 deny_info CONTAINAI_HOST listed_name
 deny_info CONTAINAI_HOST listed_suffix
 deny_info CONTAINAI_HOST anything
-deny_info CONTAINAI_AMBIGUOUS has_chunks
 deny_info 503:CONTAINAI_UNRESOLVED any_address
 deny_info CONTAINAI_PRIVATE private
 deny_info CONTAINAI_PRIVATE private_v6

@@ -38,7 +38,7 @@ def read_history(git_dir: Path, base: str, tip: str) -> Iterator[Change]:
 
     Of a merge those that are in none of its parents: what a parent has, another commit brought. It is read as it comes.
     """
-    options = ["--no-show-signature", "--format=", "-z", "--raw", "-c", "--root", "--full-diff"]
+    options = ["--no-show-signature", "--no-mailmap", "--format=", "-z", "--raw", "-c", "--root", "--full-diff"]
     return _parse(_stream(git_dir, ["log", *options, *_QUIET, tip, f"^{base}"]))
 
 
@@ -57,7 +57,7 @@ def read_commits(git_dir: Path, base: str, tip: str) -> tuple[Commit, ...]:
     """The commits that the branch adds, oldest first."""
     form = "--format=%H%x00%s%x00%an <%ae>%x00%cn <%ce>"
     done = run_git(
-        ["log", "--no-show-signature", "-z", "--reverse", "--topo-order", form, tip, f"^{base}"],
+        ["log", "--no-show-signature", "--no-mailmap", "-z", "--reverse", "--topo-order", form, tip, f"^{base}"],
         git_dir=git_dir,
         timeout_s=_TIMEOUT_S,
     )

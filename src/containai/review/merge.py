@@ -26,6 +26,7 @@ from containai.workspace.notes import git_dir_of
 from containai.workspace.refs import is_ancestor, names_in_progress, update_refs
 
 _SHOWN_CONFLICTS = 10
+_FIELDS = 4  # of a branch, as git lists it
 _LANDING_S = 3600.0  # a large tree on a slow disk; git would stop in the middle of it
 _BY_DEFAULT = {b"unspecified", b"set", b"text"}  # Source: gitattributes(5), "Performing a three-way merge"
 _OBJECT = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -72,12 +73,12 @@ def find_target(git_dir: Path, repository: Path, into: str | None) -> Target:
                 remedy=["containai merge SESSION --into BRANCH"],
             )
         into = ref.removeprefix("refs/heads/")
-    # Source: git-for-each-ref(1): %00 ends a field.
-    form = "--format=%(refname)%00%(objectname)%00%(symref)%00%(worktreepath)"
-    listed = run_git(["for-each-ref", form, f"refs/heads/{into}"], git_dir=git_dir).stdout
-    for line in listed.splitlines():
-        ref_name, commit, symbolic, worktree = line.split(b"\0")
-        if ref_name == b"refs/heads/" + os.fsencode(into) and not symbolic:
+    # Source: git-for-each-ref(1): %00 ends a field. The path of a working tree may hold a line feed.
+    form = "--format=%(refname)%00%(objectname)%00%(symref)%00%(worktreepath)%00"
+    fields = run_git(["for-each-ref", form, f"refs/heads/{into}"], git_dir=git_dir).stdout.split(b"\0")
+    for start in range(0, len(fields) - _FIELDS, _FIELDS):
+        ref_name, commit, symbolic, worktree = fields[start : start + _FIELDS]
+        if ref_name.removeprefix(b"\n") == b"refs/heads/" + os.fsencode(into) and not symbolic:
             place = Path(os.fsdecode(worktree)) if worktree else None
             return Target(branch=into, commit=commit.decode(), worktree=place)
     raise ReviewError(f"there is no branch {into}", code="review.no-target", remedy=["git branch --list"])
@@ -99,7 +100,11 @@ def make_tree(git_dir: Path, target: Target, tip: str, how: How) -> Made:
         ReviewError: There is nothing to merge, it conflicts, or cannot go forward.
     """
     if is_ancestor(git_dir, tip, target.commit):
-        raise ReviewError(f"{target.branch} has all of it already", code="review.merged")
+        raise ReviewError(
+            f"{target.branch} has all of it already",
+            code="review.merged",
+            remedy=["containai remove SESSION   # when you no longer need it"],
+        )
     straight = is_ancestor(git_dir, target.commit, tip)
     if how is How.FF_ONLY and not straight:
         raise ReviewError(
@@ -155,7 +160,12 @@ def land(git_dir: Path, target: Target, commit: str, user: Mapping[str, str]) ->
     if target.worktree is None:
         refused = update_refs(git_dir, [("update", ref, commit, target.commit)], "containai: merge")
         if refused is not None:
-            raise ReviewError(f"{target.branch} could not be moved", code="review.busy", details=refused.error.details)
+            raise ReviewError(
+                f"{target.branch} could not be moved",
+                code="review.busy",
+                details=refused.error.details,
+                remedy=["try again"],
+            )
         return
     refuse_in_the_way(git_dir, target.worktree, target.commit, commit)
     own = git_dir_of(target.worktree, git_dir)
@@ -241,7 +251,9 @@ def _refuse_own_rules(git_dir: Path, target: Target, tip: str) -> None:
         done = run_git(asked, git_dir=git_dir, also=also, stdin=b"\0".join(both) + b"\0")
     fields = done.stdout.split(b"\0")
     if done.status != 0 or len(fields) != 3 * len(both) + 1:
-        raise ReviewError("the branch's attributes cannot be read", code="review.unreadable", details=done.said)
+        raise ReviewError(
+            "the branch's attributes cannot be read", code="review.unreadable", details=done.said, remedy=["git fsck"]
+        )
     ruled = [shown(path) for path, value in zip(fields[::3], fields[2::3], strict=False) if value not in _BY_DEFAULT]
     if ruled:
         raise ReviewError(

@@ -84,7 +84,9 @@ def write_signed(test: SelfTest, state_dir: Path, config_dir: Path) -> Path:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(envelope + b"\n")
     except OSError as error:
-        raise StateError("the result cannot be kept", details=str(error)) from error
+        raise StateError(
+            "the result cannot be kept", details=str(error), remedy=[f"ls -ld {place}", "df -h: is there room?"]
+        ) from error
     return path
 
 
@@ -97,7 +99,7 @@ def read_signed(path: Path, keys: Mapping[str, TrustedKey]) -> dict[str, Any]:
     try:
         line = path.read_bytes().strip()
     except OSError as error:
-        raise StateError("the result cannot be read", details=str(error)) from error
+        raise StateError("the result cannot be read", details=str(error), remedy=[f"ls -l {path}"]) from error
     payload, _ = open_envelope(line, keys, PAYLOAD_TYPE)
     said: dict[str, Any] = json.loads(payload)
     return said

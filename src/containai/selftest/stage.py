@@ -192,7 +192,12 @@ def _make_another(place: Path) -> Path:
 def _git(repository: Path, *words: str) -> str:
     done = run(["git", "-C", repository, *words], env={**MINIMAL_ENVIRONMENT, "HOME": "/nonexistent"})
     if done.status != 0:
-        raise SelfTestError("the self-test's repository cannot be used", code="selftest.git", details=done.said)
+        raise SelfTestError(
+            "the self-test's repository cannot be used",
+            code="selftest.git",
+            details=done.said,
+            remedy=["df -h: is there room in the directory for temporary files?", "containai doctor"],
+        )
     return done.stdout.decode(errors="replace").strip()
 
 

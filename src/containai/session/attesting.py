@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from containai.audit.writer import EventLog, Kind, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog, Kind
 from containai.errors import ContainaiError, ProvenanceError
 from containai.git_return.apply import Returned
 from containai.plan.model import SessionPlan
@@ -62,4 +63,8 @@ def _configuration(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
     for event in islice(events, 1):
         if event.get("event") == "session-config":
             return event
-    raise ProvenanceError("the session's log does not begin with its configuration", code="provenance.no-config")
+    raise ProvenanceError(
+        "the session's log does not begin with its configuration",
+        code="provenance.no-config",
+        remedy=["restore the log from a backup, where there is one"],
+    )

@@ -100,7 +100,12 @@ class KernelMemoryGuard(Lookout):
 
 
 def _too_much(why: str) -> WorkspaceError:
-    return WorkspaceError("the agent took too much of the kernel's memory", code="workspace.kernel-memory", details=why)
+    return WorkspaceError(
+        "the agent took too much of the kernel's memory",
+        code="workspace.kernel-memory",
+        details=why,
+        remedy=["containai log --kind exec   # which program it was"],
+    )
 
 
 def _blind(why: str) -> WorkspaceError:

@@ -12,11 +12,12 @@ from containai.git_return.quarantine import Quarantine, create_quarantine
 from containai.host.clock import now_rfc3339
 from containai.host.programs import find_programs
 from containai.plan.build import build_plan
-from containai.plan.model import MountKind, SessionPlan
+from containai.plan.model import Identity, MountKind, SessionPlan
 from containai.plan.request import RunRequest
 from containai.record import dataclass
 from containai.session.decide import Decided, Host
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.session.record import Phase, SessionRecord
+from containai.session.state import SessionDir, SessionStore
 from containai.workspace.branch import claim_current_branch, release_branch, reserve_branch
 
 _MOST_NAMED = 10
@@ -46,15 +47,7 @@ def open_session(
     directory = SessionStore(host.state_dir).create()
     always.callback(directory.unlock)
     undo.callback(directory.remove)
-    try:
-        for path in (directory.workspace, directory.egress):
-            path.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            os.chown(directory.workspace, identity.agent_uid, identity.agent_gid)
-            directory.let_proxy_walk(identity.proxy_gid)
-    except OSError as error:
-        raise WorkspaceError("the workspace cannot be made", code="workspace.make", details=str(error)) from error
-
+    _make_directories(directory, identity)
     if request.use_current_branch:
         branch = claim_current_branch(source)
     else:
@@ -89,6 +82,22 @@ def open_session(
         quarantine=create_quarantine(directory.quarantine, source, branch),
         notes=_denial_notes(missing),
     )
+
+
+def _make_directories(directory: SessionDir, identity: Identity) -> None:
+    try:
+        for path in (directory.workspace, directory.egress):
+            path.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(directory.workspace, identity.agent_uid, identity.agent_gid)
+            directory.let_proxy_walk(identity.proxy_gid)
+    except OSError as error:
+        raise WorkspaceError(
+            "the workspace cannot be made",
+            code="workspace.make",
+            details=str(error),
+            remedy=["df -h: is there room where the state is kept?"],
+        ) from error
 
 
 def _with_denials(plan: SessionPlan) -> tuple[SessionPlan, tuple[str, ...]]:

@@ -21,9 +21,10 @@ from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
 from containai.record import dataclass
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
+from containai.session.record import Phase, SessionRecord, session_branch
 from containai.session.reserve import release_reserve
 from containai.session.returning import bring_home, settle
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
+from containai.session.state import SessionDir, SessionStore
 from containai.supervise.spool import has_spools, recover_spools
 from containai.workspace.branch import claim_branch, release_branch
 
@@ -39,6 +40,8 @@ class Recovered:
     branch: str
     commits: tuple[str, ...] = ()
     problem: str = ""
+    code: str = ""  # of the problem, where it has one
+    remedy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -63,26 +66,37 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
         survey = store.survey()
         sessions = list(survey.whole)
         for damaged, why in survey.damaged:
-            yield Recovered(session=damaged.id, branch="", problem=_told(why))
+            yield _failed(damaged.id, "", why)
     for directory, record in sessions:
         on_purpose = record.phase is Phase.UNRETURNED and not record.push
-        if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
-            directory.remove_workspace()
-            directory.unlock()
-        if record.phase is Phase.ENDED and has_spools(directory.path) and directory.lock():
-            yield _recover_records(directory, record)
-        if record.phase is Phase.ENDED or (on_purpose and wanted is None):
-            continue
-        if not directory.lock():
-            if wanted is not None:
-                raise StateError(f"session {record.id} is running", code="state.running")
-            continue
         try:
+            if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
+                directory.remove_workspace()
+                directory.unlock()
+            if record.phase is Phase.ENDED and has_spools(directory.path) and directory.lock():
+                yield _recover_records(directory, record)
+            if record.phase is Phase.ENDED or (on_purpose and wanted is None):
+                continue
+            if not directory.lock():
+                if wanted is not None:
+                    raise StateError(
+                        f"session {record.id} is running",
+                        code="state.running",
+                        remedy=["containai log --follow   # until it ends"],
+                    )
+                continue
             yield _recover(directory, record, state_dir, config_dir)
-        except Exception as error:  # noqa: BLE001 - whatever one session's work does, the others are recovered
-            yield Recovered(session=record.id, branch=record.branch, problem=_told(error))
+        except Exception as error:
+            if isinstance(error, StateError) and error.code == "state.running":
+                raise
+            yield _failed(record.id, record.branch, error)
         finally:
             directory.unlock()
+
+
+def _failed(session_id: str, branch: str, error: Exception) -> Recovered:
+    code, remedy = (error.code, error.remedy) if isinstance(error, ContainaiError) else ("internal.error", ())
+    return Recovered(session=session_id, branch=branch, problem=_told(error), code=code, remedy=remedy)
 
 
 def _recover_records(directory: SessionDir, record: SessionRecord) -> Recovered:
@@ -93,7 +107,7 @@ def _recover_records(directory: SessionDir, record: SessionRecord) -> Recovered:
             recover_spools(directory.path, log)
             log.append(Kind.SESSION, "recovered", phase=record.phase.value)
     except (ContainaiError, OSError) as error:
-        return Recovered(session=record.id, branch=record.branch, problem=_told(error))
+        return _failed(record.id, record.branch, error)
     finally:
         directory.unlock()
     return Recovered(session=record.id, branch=record.branch, notes=("exec records moved into the log",))

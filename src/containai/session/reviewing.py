@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind
-from containai.errors import ReviewError, StateError
+from containai.errors import ReviewError, StateError, WorkspaceError
 from containai.host.clock import now_rfc3339
 from containai.review.merge import How, Made, find_target, land, make_commit, make_tree
 from containai.review.model import Review, Trigger
 from containai.review.read import review_result
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore, session_branch
+from containai.session.record import Phase, SessionRecord, session_branch
+from containai.session.state import SessionDir, SessionStore
 from containai.session.subject import Subject, find_branch, find_subject
 from containai.workspace.git import run_git
 from containai.workspace.refs import list_branches, names_in_progress, update_refs
@@ -80,12 +82,13 @@ def merge_session(
         if isinstance(made, ReviewError):
             raise made
         message = _message(subject.record, review, how)
-        commit = make_commit(git_dir, repository, target, made, how, message, user)
-        land(git_dir, target, commit, user)
-        given = tuple(trigger.named for trigger in triggers)
-        merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
-        _decide(subject, _MERGED, {"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
-                                   "new": commit, "acknowledged": list(given)})  # fmt: skip
+        with _deciding(subject, _MERGED) as decide:
+            commit = make_commit(git_dir, repository, target, made, how, message, user)
+            land(git_dir, target, commit, user)
+            given = tuple(trigger.named for trigger in triggers)
+            merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
+            decide({"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
+                    "new": commit, "acknowledged": list(given)})  # fmt: skip
         if attest is not None:
             attest(subject, merged)
     return merged
@@ -102,11 +105,13 @@ def drop_session(state_dir: Path, wanted: str) -> str:
         )
     if subject.record.verdict == _DROPPED:
         raise ReviewError(
-            f"session {subject.record.id} has been dropped; its work is on {subject.branch}", code="review.dropped"
+            f"session {subject.record.id} has been dropped; its work is on {subject.branch}",
+            code="review.dropped",
+            remedy=[f"git branch NAME {subject.branch}   # to have it back under another name"],
         )
-    with _locked(subject):
+    with _locked(subject), _deciding(subject, _DROPPED) as decide:
         archive = _archive(subject)
-        _decide(subject, _DROPPED, {"verdict": "deny", "ref": f"refs/heads/{archive}", "new": subject.tip})
+        decide({"verdict": "deny", "ref": f"refs/heads/{archive}", "new": subject.tip})
     return archive
 
 
@@ -118,12 +123,20 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
 
     Returns:
         What became of the branch, as a sentence.
+
+    Raises:
+        StateError: It is in use, or its record is damaged and ``force`` does not say that all of it may go.
     """
     store = SessionStore(state_dir)
+    directory = store.find_damaged(wanted) if force else None
+    if directory is not None:
+        return _remove_damaged(directory)
     directory = store.find(wanted)
     record = directory.read()
     if not directory.lock():
-        raise StateError(f"session {record.id} is running", code="state.running")
+        raise StateError(
+            f"session {record.id} is running", code="state.running", remedy=["containai log --follow   # until it ends"]
+        )
     try:
         interrupted = record.phase not in (Phase.ENDED, Phase.UNRETURNED)
         if (interrupted or record.phase is Phase.UNRETURNED) and not force:
@@ -133,11 +146,44 @@ def remove_session(state_dir: Path, wanted: str, *, force: bool) -> str:
                 details=str(directory.workspace),
                 remedy=[f"containai recover {record.id}", f"containai remove {record.id} --force   # throws it away"],
             )
-        said = _clear_branch(directory, record, [other for _, other in store.survey().whole])
-        directory.remove()
+        try:
+            said = _clear_branch(directory, record, [other for _, other in store.survey().whole])
+        except WorkspaceError:
+            if not force:
+                raise
+            said = f"{record.branch} stays: its repository could not be read"
+        _remove(directory)
     finally:
         directory.unlock()
     return said
+
+
+def _remove_damaged(directory: SessionDir) -> str:
+    """Remove a session of which nobody knows any more which branch it had. Its lock may be damaged, too."""
+    try:
+        free = directory.lock()
+    except StateError:
+        free = True
+    if not free:
+        raise StateError(
+            f"session {directory.id} is in use", code="state.running", remedy=["wait until the other command has ended"]
+        )
+    try:
+        _remove(directory)
+    finally:
+        directory.unlock()
+    return "its record could not be read: its branch, if it had one, stays"
+
+
+def _remove(directory: SessionDir) -> None:
+    directory.remove()
+    if os.path.lexists(directory.path):
+        raise StateError(
+            f"session {directory.id} could not be removed",
+            code="state.unremovable",
+            details=f"what is left of it: {directory.path}",
+            remedy=[f"ls -ld {directory.path}", f"sudo rm -r {directory.path}"],
+        )
 
 
 def _clear_branch(directory: SessionDir, record: SessionRecord, sessions: Sequence[SessionRecord]) -> str:
@@ -221,21 +267,30 @@ def _archive(subject: Subject) -> str:
 @contextmanager
 def _locked(subject: Subject) -> Iterator[None]:
     if not subject.directory.lock():
-        raise StateError(f"session {subject.record.id} is in use", code="state.running")
+        raise StateError(
+            f"session {subject.record.id} is in use",
+            code="state.running",
+            remedy=["wait until the other command has ended"],
+        )
     try:
         yield
     finally:
         subject.directory.unlock()
 
 
-def _decide(subject: Subject, verdict: str, fields: Mapping[str, Any]) -> None:
-    """Onto the record and the session's log."""
+@contextmanager
+def _deciding(subject: Subject, verdict: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """What writes a decision onto the session's log and its record; a log that takes none is refused before."""
     log = EventLog(subject.directory.events_path, subject.record.id)
-    try:
+
+    def decide(fields: Mapping[str, Any]) -> None:
         log.append(Kind.GIT, verdict, **fields)
+        subject.directory.update(verdict=verdict)
+
+    try:
+        yield decide
     finally:
         log.close()
-    subject.directory.update(verdict=verdict)
 
 
 def _is_the_users(record: SessionRecord) -> bool:

@@ -21,63 +21,20 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from containai.errors import ContainaiError, NotFoundError, StateError
+from containai.host.ownfile import open_own, read_own
 from containai.host.process import run
 from containai.record import dataclass
+from containai.session.record import MAX_RECORD_BYTES, Phase, SessionRecord, parse_record
 
 _REMOVE_TIMEOUT_S = 600.0
 _WALKABLE, _PRIVATE, _PROXY_WALKS = 0o711, 0o700, 0o710
-
-
-class Phase(Enum):
-    """How far a session has come."""
-
-    CREATING = "creating"
-    RUNNING = "running"
-    RETURNING = "returning"
-    ENDED = "ended"
-    UNRETURNED = "unreturned"  # its work is kept in the session's directory
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRecord:
-    """What is known about a session; everything ``recover`` needs."""
-
-    id: str
-    name: str
-    agent: str
-    engine: str
-    repository: str
-    git_dir: str
-    base_commit: str
-    branch: str
-    created: str
-    phase: Phase = Phase.CREATING
-    agent_uid: int
-    agent_gid: int
-    push: bool = True
-    config_sha256: str = ""
-    author: tuple[str, str] | None = None
-    exit_code: int | None = None
-    commits: tuple[str, ...] = ()
-    note: str = ""
-    planned_branch: str = ""  # what it was before the work had to stand beside it; empty in records of old
-    in_place: bool = False  # that is the user's own: --use-current-branch
-    with_commit: bool = False  # the base commit is one that holds what the user had not committed: --with-changes
-    image: str = ""  # of the engine, where it has images
-    verdict: str = ""  # what its user decided: "merged", "dropped", or nothing yet
-
-
-def session_branch(record: SessionRecord) -> str:
-    """The branch that the session itself knows: the one in its workspace and its quarantine."""
-    return record.planned_branch or record.branch
 
 
 class SessionDir:
@@ -99,8 +56,21 @@ class SessionDir:
         self.path.chmod(_PROXY_WALKS)
 
     def lock(self) -> bool:
-        """Take the session's lock; False when a living launcher holds it."""
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the session's lock; False when a living launcher holds it.
+
+        Raises:
+            StateError: There is something else in its place.
+        """
+        path = self.path / "lock"
+        try:
+            fd = open_own(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StateError(
+                "the session's lock cannot be opened",
+                code="state.lock",
+                details=str(error),
+                remedy=[f"ls -ld {path}", "when no launcher works on the session: move that away"],
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -116,6 +86,17 @@ class SessionDir:
             self._lock_fd = -1
 
     @property
+    def is_born(self) -> bool:
+        """Whether it ever had a record: the log is begun after that. What cannot be looked into may have one."""
+        try:
+            names = set(os.listdir(self.path))
+        except FileNotFoundError:
+            return self.path.is_symlink()
+        except OSError:
+            return True
+        return self.path.is_symlink() or bool(names & {self.record_path.name, self.events_path.name})
+
+    @property
     def is_live(self) -> bool:
         """Whether a launcher works on this session now."""
         if not self.lock():
@@ -129,23 +110,26 @@ class SessionDir:
         While the session is made a loss of power may still lose its record (``make_durable`` ends that): an fsync of
         the directory would be waited for by every launch.
         """
-        data = asdict(record) | {"phase": record.phase.value}
         temporary = self.record_path.with_suffix(".new")
         try:
             with open(temporary, "w", opener=_private) as file:
-                json.dump(data, file, indent=1)
+                json.dump(record.as_json(), file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.record_path)
             if record.phase not in (Phase.CREATING, Phase.RUNNING):
                 _sync(self.path)
         except OSError as error:
-            raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
+            raise StateError(
+                "the session record cannot be written",
+                details=f"{self.path}: {error}",
+                remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
+            ) from error
 
     def make_durable(self) -> None:
         """Make sure that a loss of power leaves the session and what a return needs: the record and the quarantine.
 
-        Without a record ``recover`` removes the session; without the quarantine's own files nothing that was pushed
+        Without a record ``recover`` brings nothing home; without the quarantine's own files nothing that was pushed
         could be read again.
         """
         try:
@@ -156,7 +140,11 @@ class SessionDir:
             for path in (self.path, self.path.parent):
                 _sync(path)
         except OSError as error:
-            raise StateError("the session record cannot be written", details=f"{self.path}: {error}") from error
+            raise StateError(
+                "the session record cannot be written",
+                details=f"{self.path}: {error}",
+                remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
+            ) from error
 
     def read(self) -> SessionRecord:
         """Read the record.
@@ -165,13 +153,18 @@ class SessionDir:
             StateError: It is missing or damaged.
         """
         try:
-            data: dict[str, Any] = json.loads(self.record_path.read_text())
-            author = tuple(data["author"]) if data.get("author") else None
-            data |= {"phase": Phase(data["phase"]), "commits": tuple(data["commits"]), "author": author}
-            return SessionRecord(**data)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            if self.path.is_symlink():
+                raise ValueError("the session's directory is a link")
+            return parse_record(read_own(self.record_path, MAX_RECORD_BYTES), self.id)
+        except (OSError, ValueError) as error:
             raise StateError(
-                "the session record cannot be read", code="state.record", details=f"{self.path}: {error}"
+                "the session record cannot be read",
+                code="state.record",
+                details=f"{self.record_path}: {error}" if isinstance(error, ValueError) else str(error),
+                remedy=[
+                    f"ls {self.path}   # workspace/, where it is there, has the agent's files",
+                    f"containai remove {self.id} --force   # throws all of it away, and leaves the branch as it is",
+                ],
             ) from error
 
     def review_key(self) -> bytes:
@@ -192,7 +185,11 @@ class SessionDir:
                     temporary.unlink()
             return path.read_bytes()
         except OSError as error:
-            raise StateError("the key of the review cannot be kept", details=f"{path}: {error}") from error
+            raise StateError(
+                "the key of the review cannot be kept",
+                details=f"{path}: {error}",
+                remedy=[f"ls -ld {path}", "df -h: is there room where the state is kept?"],
+            ) from error
 
     def update(self, **changes: Any) -> SessionRecord:
         """Change some fields of the record."""
@@ -208,10 +205,15 @@ class SessionDir:
     @property
     def has_leftovers(self) -> bool:
         """Whether anything is left that only a running session needs."""
-        return any(path.exists() for path in (self.workspace, self.quarantine, self.egress))
+        return any(map(os.path.lexists, (self.workspace, self.quarantine, self.egress)))
 
     def remove(self) -> None:
         """Delete the whole session. Idempotent."""
+        if self.path.is_symlink():
+            self.path.unlink()
+            return
+        with suppress(OSError):  # first: a record that is gone from beside a log is damage, and no session half made
+            self.events_path.unlink()
         _remove_tree(self.path)
 
 
@@ -253,11 +255,27 @@ class SessionStore:
         return session
 
     def all(self) -> Iterator[SessionDir]:
-        """Every session that has a record, be it damaged."""
-        with suppress(FileNotFoundError):
-            for path in self.root.iterdir():
-                if (path / "record.json").exists():
-                    yield SessionDir(path)
+        """Every session that has a record or a log, be it damaged.
+
+        Raises:
+            StateError: The directory of the sessions cannot be read.
+        """
+        for session in self._directories():
+            if session.is_born:
+                yield session
+
+    def _directories(self) -> list[SessionDir]:
+        try:
+            return [SessionDir(path) for path in self.root.iterdir() if path.is_dir() or path.is_symlink()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StateError(
+                "the sessions cannot be read",
+                code="state.unreadable",
+                details=str(error),
+                remedy=[f"ls -ld {self.root.parent} {self.root}"],
+            ) from error
 
     def survey(self) -> Survey:
         """Every session, oldest first; those whose record is damaged apart, so that they stop nobody else's."""
@@ -267,18 +285,21 @@ class SessionStore:
             try:
                 whole.append((session, session.read()))
             except StateError as error:
-                damaged.append((session, error))
+                if session.is_born:  # else it has been removed meanwhile
+                    damaged.append((session, error))
         whole.sort(key=lambda entry: (entry[1].created, entry[1].id))
         return Survey(whole=tuple(whole), damaged=tuple(sorted(damaged, key=lambda entry: entry[0].id)))
 
     def remove_unborn(self) -> None:
         """Remove what launchers left that died before they had written a record; a living one holds its lock."""
-        with suppress(FileNotFoundError):
-            for path in self.root.iterdir():
-                session = SessionDir(path)
-                if not session.record_path.exists() and (path / "lock").exists() and session.lock():
-                    session.remove()
-                    session.unlock()
+        for session in self._directories():
+            if not session.is_born and (session.path / "lock").exists() and session.lock():
+                session.remove()
+                session.unlock()
+
+    def find_damaged(self, session_id: str) -> SessionDir | None:
+        """The session with this whole id, if its record cannot be read."""
+        return next((session for session, _ in self.survey().damaged if session.id == session_id), None)
 
     def find(self, wanted: str) -> SessionDir:
         """The session with this id (or a unique beginning of it), name or branch; of several, the newest.
@@ -311,21 +332,23 @@ class SessionStore:
         if len(begun) != 1:
             raise NotFoundError(
                 f"no session {wanted!r}" if not begun else f"{wanted!r} fits {len(begun)} sessions",
-                details="" if begun else _did_you_mean(wanted, [record for _, record in sessions]),
+                details="" if begun else _did_you_mean(wanted, survey),
                 remedy=["containai list"],
             )
         return begun[0]
 
 
-def _did_you_mean(wanted: str, records: Sequence[SessionRecord]) -> str:
+def _did_you_mean(wanted: str, survey: Survey) -> str:
     """The name most like it: of the repository that the user stands in where there is one."""
     from difflib import get_close_matches
 
+    records = [record for _, record in survey.whole]
     for some in ([record for record in records if _stands_in(record.repository)], records):
         names = {name for record in some for name in (record.id, record.name, record.branch)}
         if near := get_close_matches(wanted, sorted(names), n=1):
             return f"did you mean {near[0]!r}?"
-    return ""
+    damaged = " ".join(session.id for session, _ in survey.damaged)
+    return f"it may be one whose record cannot be read: {damaged}" if damaged else ""
 
 
 def _stands_in(repository: str) -> bool:
@@ -339,7 +362,7 @@ def _remove_tree(path: Path) -> None:
 
     Trust: the agent made it. ``rm`` follows no link, and stays on this file system.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     with contextlib.suppress(ContainaiError):
         if run(["rm", "-rf", "--one-file-system", "--", path], timeout_s=_REMOVE_TIMEOUT_S).status != 0:

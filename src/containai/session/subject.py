@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from containai.errors import ReviewError
+from containai.errors import ContainaiError, ReviewError
 from containai.review.merge import find_target
 from containai.review.read import Draft, Judge, begin_review
-from containai.session.state import Phase, SessionDir, SessionRecord, SessionStore
+from containai.session.record import Phase, SessionRecord
+from containai.session.state import SessionDir, SessionStore
 from containai.workspace.git import run_git
 from containai.workspace.refs import Branch, is_ancestor, list_branches
 from containai.workspace.scripts import agent_email
@@ -86,6 +87,13 @@ def find_subject(state_dir: Path, wanted: str) -> Subject:
             code="review.nothing",
             remedy=[f"containai recover {record.id}"] if kept else [],
         )
+    if not Path(record.git_dir).is_dir():
+        raise ReviewError(
+            f"the repository of session {record.id} is gone",
+            code="review.no-repository",
+            details=record.git_dir,
+            remedy=["put it back there", f"containai remove {record.id}   # the session, when you no longer need it"],
+        )
     branch = find_branch(record, [other for _, other in store.survey().whole])
     if branch is None:
         verdict = f"; the session was {record.verdict}" if record.verdict else ""
@@ -101,15 +109,24 @@ def find_subject(state_dir: Path, wanted: str) -> Subject:
     return Subject(directory=directory, record=record, branch=branch.name, tip=tip)
 
 
-def find_waiting(state_dir: Path) -> Iterator[Subject]:
-    """Sessions whose work nobody has judged yet, oldest first."""
-    whole = SessionStore(state_dir).survey().whole
-    for directory, record in whole:
-        if record.phase not in (Phase.ENDED, Phase.UNRETURNED) or not record.commits or record.verdict:
-            continue
+def find_waiting(state_dir: Path) -> Iterator[Subject | tuple[str, ContainaiError]]:
+    """Sessions whose work nobody has judged yet, oldest first; of those that cannot be told, the id and why."""
+    survey = SessionStore(state_dir).survey()
+    for directory, record in survey.whole:
+        try:
+            yield from _waiting(directory, record, [other for _, other in survey.whole])
+        except ContainaiError as error:
+            yield record.id, error
+    for directory, why in survey.damaged:
+        yield directory.id, why
+
+
+def _waiting(directory: SessionDir, record: SessionRecord, others: Sequence[SessionRecord]) -> Iterator[Subject]:
+    """The session, if it waits."""
+    if record.phase in (Phase.ENDED, Phase.UNRETURNED) and record.commits and not record.verdict:
         if not Path(record.git_dir).is_dir():
-            continue
-        branch = find_branch(record, [other for _, other in whole])
+            return
+        branch = find_branch(record, others)
         # In HEAD: the user has merged it himself.
         if branch is not None and not is_ancestor(Path(record.git_dir), branch.commit, "HEAD"):
             yield Subject(directory=directory, record=record, branch=branch.name, tip=branch.commit)

@@ -14,10 +14,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import Any, BinaryIO
 
-from containai.audit.writer import EventLog, Kind, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog, Kind
+from containai.errors import AuditError
 from containai.host.clock import as_rfc3339
+from containai.host.ownfile import open_own
 from containai.record import dataclass
 
 # native/supervise/supervise.h: struct head
@@ -190,6 +194,17 @@ def _mark(records: list[Fields], container: str) -> None:
             record["container"] = container
 
 
+def _open(spool: Path) -> BinaryIO:
+    try:
+        return os.fdopen(open_own(spool), "rb")
+    except OSError as error:
+        raise AuditError(
+            "the supervisor's spool cannot be read",
+            details=str(error),
+            remedy=[f"mv {quote(str(spool))}{{,.broken}}   # keep it; recover then goes on without its records"],
+        ) from error
+
+
 def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
     """Move into the log what a launcher had not when it was killed or the log failed, and remove its spools.
 
@@ -208,10 +223,10 @@ def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
         elif event["event"] == "session-config":
             denials = Denials.read(event)
     for spool in spools:
-        at, size = 0, spool.stat().st_size
         whose = _OF_CONTAINER.fullmatch(spool.name)
         container = whose[1] if whose else ""
-        with spool.open("rb") as file:
+        with _open(spool) as file:
+            at, size = 0, os.fstat(file.fileno()).st_size
             while True:
                 data = os.pread(file.fileno(), 1 << 20, at)
                 records, used = read_records(data, denials.for_housekeeping() if container else denials, bounded=True)

@@ -197,5 +197,10 @@ def _commit(tree: _Tree, staged: str) -> str:
         nobody = _NOBODY | {key.replace("AUTHOR", "COMMITTER"): value for key, value in _NOBODY.items()}
         done = tree.ask(asked, subject.encode(), nobody)
     if done.status != 0:
-        raise WorkspaceError("the uncommitted changes cannot be committed", code="workspace.changes", details=done.said)
+        raise WorkspaceError(
+            "the uncommitted changes cannot be committed",
+            code="workspace.changes",
+            details=done.said,
+            remedy=["git status", "commit or stash them, and leave --with-changes out"],
+        )
     return done.stdout.decode().strip()

@@ -2,7 +2,7 @@
 
 Every call has an argument vector (``host/process.py``), an environment made from nothing, and options
 that switch off whatever a repository could make git run: hooks, the file system monitor, pagers,
-prompts, maintenance. ``replace`` refs are not followed and partial clones fetch nothing.
+prompts, maintenance. ``replace`` refs and grafts are not followed and partial clones fetch nothing.
 
 The user's own git configuration is read in one place only: ``run_git_as_user``, the first look at the
 source, where his ``safe.directory`` decides whether git may touch that repository at all. From there on
@@ -37,6 +37,7 @@ _QUIET: Mapping[str, str] = {
     "GIT_ASKPASS": "true",
     "GIT_PAGER": "cat",
     "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_GRAFT_FILE": "/nonexistent",  # the older way to another history; no clone and no push follows either
     "GIT_NO_LAZY_FETCH": "1",
     # Git frees its compressor after each object: without these, glibc gives the memory back and asks again each time,
     # which is half the time of packing a few hundred objects. Source: mallopt(3).

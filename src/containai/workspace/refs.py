@@ -51,7 +51,12 @@ def list_branches(git_dir: Path, name: str) -> tuple[Branch, ...]:
     """The branch ``name`` and every branch below ``name/``."""
     done = run_git(["for-each-ref", f"--format={_FORMAT}", f"refs/heads/{name}"], git_dir=git_dir)
     if done.status != 0:
-        raise WorkspaceError("the repository's branches cannot be read", code="workspace.refs", details=done.said)
+        raise WorkspaceError(
+            "the repository's branches cannot be read",
+            code="workspace.refs",
+            details=done.said,
+            remedy=["git fsck in the repository"],
+        )
     branches = []
     for line in done.stdout.splitlines():
         ref, commit, symref, checked_out = line.split(b"\0")
@@ -165,4 +170,6 @@ def _refused(git_dir: Path, said: str) -> WorkspaceError:
             details=said,
             remedy=[f"make {git_dir} writable, with space left"],
         )
-    return WorkspaceError("git did not move the branch", code="workspace.refs", details=said)
+    return WorkspaceError(
+        "git did not move the branch", code="workspace.refs", details=said, remedy=["git fsck in the repository"]
+    )

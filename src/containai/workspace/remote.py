@@ -150,7 +150,12 @@ def _git(arguments: list[str | Path], user: Mapping[str, str]) -> Completed:
             timeout_s=FETCH_TIMEOUT_S,
         )
     except ContainaiError as error:
-        raise WorkspaceError(error.summary, code="workspace.fetch", details=error.details) from error
+        raise WorkspaceError(
+            error.summary,
+            code="workspace.fetch",
+            details=error.details,
+            remedy=["git ls-remote ADDRESS HEAD   # this must work first: it uses the same credentials"],
+        ) from error
 
 
 def _say_if_failed(done: Completed, address: Address) -> None:

@@ -133,13 +133,17 @@ def _refusal(place: Path, parts: list[bytes], said: str, user: Mapping[str, str]
         )
     if "not a git repository" in said:
         return _corrupt_head(place, said)
-    return WorkspaceError("git cannot use the source", details=said)
+    return WorkspaceError(
+        "git cannot use the source",
+        details=said,
+        remedy=[f"git -C {shlex.quote(str(place))} status   # says the same; when that works, this does"],
+    )
 
 
 def _no_commit(git_dir: Path, place: Path, said: str, user: Mapping[str, str]) -> WorkspaceError:
     head = run_git_as_user(["symbolic-ref", "--quiet", "HEAD"], place, user).stdout
     ref = os.fsdecode(head.removesuffix(b"\n"))
-    if ref and not run_git(["for-each-ref", ref], git_dir=git_dir).stdout and not os.path.lexists(git_dir / ref):
+    if ref and not run_git(["for-each-ref", ref], git_dir=git_dir).stdout and not _was_there(git_dir, ref):
         return WorkspaceError(
             "nothing has been committed yet",
             code="workspace.unborn",
@@ -147,6 +151,15 @@ def _no_commit(git_dir: Path, place: Path, said: str, user: Mapping[str, str]) -
             remedy=["git add -A && git commit -m 'first commit'"],
         )
     return _corrupt_head(place, said)
+
+
+def _was_there(git_dir: Path, ref: str) -> bool:
+    """Whether a branch that git does not see has left something: to such a one nobody shall give a first commit."""
+    if os.path.lexists(git_dir / ref) or os.path.lexists(git_dir / "logs" / ref):
+        return True
+    with suppress(OSError), open(git_dir / "packed-refs", "rb") as packed:
+        return any(line.rstrip().endswith(b" " + os.fsencode(ref)) for line in packed)
+    return False
 
 
 def _corrupt_head(place: Path, said: str) -> WorkspaceError:

@@ -51,10 +51,18 @@ def _of_user(source: Source, user: Mapping[str, str]) -> Sparse | None:
             patterns = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise WorkspaceError(
-            "the sparse checkout cannot be read", code="workspace.sparse", details=str(error)
+            "the sparse checkout cannot be read",
+            code="workspace.sparse",
+            details=str(error),
+            remedy=["git sparse-checkout list   # must work first", "git sparse-checkout disable"],
         ) from error
     if len(patterns) > _MAX_BYTES:
-        raise WorkspaceError("the sparse checkout has too many patterns", code="workspace.sparse", details=str(place))
+        raise WorkspaceError(
+            "the sparse checkout has too many patterns",
+            code="workspace.sparse",
+            details=str(place),
+            remedy=["git sparse-checkout disable"],
+        )
     return Sparse(patterns=patterns, cone=is_on("core.sparseCheckoutCone", "false"))
 
 

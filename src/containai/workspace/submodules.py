@@ -128,7 +128,10 @@ def seed_submodules(
                 shared.write(f"[submodule {quoted(submodule.name)}]\n\tactive = true\n")
         except OSError as error:
             raise WorkspaceError(
-                f"the submodule {submodule.path} cannot be written", code="workspace.make", details=str(error)
+                f"the submodule {submodule.path} cannot be written",
+                code="workspace.make",
+                details=str(error),
+                remedy=["df -h: is there room where the state is kept?", "or leave --submodules out"],
             ) from error
     if owner is not None and source.submodules:
         give(workspace / ".git" / "modules", *owner)

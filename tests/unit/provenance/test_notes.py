@@ -148,3 +148,19 @@ def test_a_note_that_cannot_be_written_is_an_error(host: Host) -> None:
     (host.git_dir / NOTES_REF / "x").write_text(host.commit + "\n")
     with pytest.raises(ProvenanceError):
         attest(host, "a" * 12, [host.commit])
+
+
+def test_a_note_whose_object_is_gone_is_an_error(host: Host) -> None:
+    new = commit(host.repository, "another", e__txt="five\n")
+    tree = git(host.repository, "mktree", "--missing", stdin=f"100644 blob {'1' * 40}\t{new}\n".encode())
+    git(host.repository, "update-ref", NOTES_REF, git(host.repository, "commit-tree", "-m", "x", tree))
+    with pytest.raises(ProvenanceError, match="cannot be read") as caught:
+        read_notes(host.git_dir, [new])
+    assert (caught.value.code, "1" * 40 in caught.value.details) == ("provenance.notes-unreadable", True)
+
+
+def test_a_broken_notes_ref_is_not_taken_for_none(host: Host) -> None:
+    (host.git_dir / NOTES_REF).write_text("rubbish\n")
+    with pytest.raises(ProvenanceError, match="cannot be read") as caught:
+        read_notes(host.git_dir, [git(host.repository, "rev-parse", "main")])
+    assert caught.value.code == "provenance.notes-unreadable"

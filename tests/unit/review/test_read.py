@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,12 @@ def test_batches_do_not_change_what_is_found(repository: Path, monkeypatch: pyte
     monkeypatch.setattr(read, "_BATCH_BYTES", 10)
     assert review(repository, base) == whole
     assert len(whole.triggers) == 20
+
+
+def test_the_users_map_of_names_is_not_asked(repository: Path) -> None:
+    """It decides nothing here, and a hostile one is read for ever."""
+    base = git(repository, "rev-parse", "HEAD")
+    commit(repository, "one", x__txt="x\n")
+    os.mkfifo(repository / "map")
+    git(repository, "config", "mailmap.file", str(repository / "map"))
+    assert [found.subject for found in review(repository, base).commits] == ["one"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containai.audit.chain import find_break
-from containai.audit.writer import EventLog, Kind, read_events
+from containai.audit.reading import read_events
+from containai.audit.writer import EventLog, Kind
+from containai.errors import AuditError
 from containai.supervise.spool import Denials, move_records, read_records, recover_spools
 
 pytestmark = pytest.mark.user
@@ -182,3 +185,13 @@ def test_the_records_of_another_container_say_whose_they_are(tmp_path: Path) -> 
     assert [found[number].get("container") for number in (1, 2, 3)] == [None, None, "finish"]
     assert [found[number].get("rule") for number in (1, 2, 3)] == ["users", None, "housekeeping"]
     assert not list(tmp_path.glob("*.spool"))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_spool_is_said_to_be_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    log = EventLog(tmp_path / "events.jsonl", "0" * 12)
+    make(tmp_path / "execs.spool")
+    with pytest.raises(AuditError, match="spool cannot be read") as caught:
+        recover_spools(tmp_path, log)
+    log.close()
+    assert caught.value.details.endswith("execs.spool'")

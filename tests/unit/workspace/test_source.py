@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -142,6 +143,16 @@ def test_unborn(tmp_path: Path) -> None:
     error = refusal(tmp_path / "new")
     assert error.code == "workspace.unborn"
     assert "main" in error.details
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_branch_that_git_cannot_find_is_not_taken_for_one_without_a_commit(repository: Path, logged: bool) -> None:
+    git(repository, "pack-refs", "--all")
+    packed = repository / ".git" / "packed-refs"
+    packed.write_text(packed.read_text().replace("\n", "\r\n"), newline="")
+    if not logged:
+        shutil.rmtree(repository / ".git" / "logs")
+    assert refusal(repository).code == "workspace.corrupt-head"
 
 
 def test_unborn_in_a_linked_worktree(repository: Path, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class DockerTools:
     landlock_abi: int
     apparmor_profile: str
     podman: bool = False  # whether Podman answers in Docker's place
+    may_trace: bool = True  # whether the launcher may read the memory of what the daemon started
 
 
 class DockerEngine:
@@ -72,6 +73,7 @@ class DockerEngine:
 
     name = "docker"
     prepares_inside = True
+    makes_ahead = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
@@ -141,10 +143,16 @@ class DockerEngine:
             report = receive_report(control)
             if report.pid != pid:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
-                raise EngineError("the container could not be created", code="engine.create", details=details)
+                raise EngineError(
+                    "the container could not be created",
+                    code="engine.create",
+                    details=details,
+                    remedy=["containai doctor --engine docker"],
+                )
             container = DockerContainer(
                 spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
                 asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
+                read_inside=self._reads_inside(spec),
             )  # fmt: skip
             undo.callback(container.close_descriptors)
             staging.forget()  # 5
@@ -180,7 +188,11 @@ class DockerEngine:
             if staging.control.fileno() in events:
                 break
             if not events or events[listener] & (select.POLLHUP | select.POLLERR):
-                raise EngineError("the container ended before it began", code="engine.create")
+                raise EngineError(
+                    "the container ended before it began",
+                    code="engine.create",
+                    remedy=["containai doctor --engine docker"],
+                )
             let_continue(listener)
         control, _ = staging.control.accept()
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -207,6 +219,9 @@ class DockerEngine:
         finally:
             os.close(fd)
 
+    def _reads_inside(self, spec: ContainerSpec) -> bool:
+        return spec.supervised and not self._tools.may_trace
+
     def _encode(self, spec: ContainerSpec, terminal: bool) -> bytes:
         return encode_spec(
             command=spec.command,
@@ -224,6 +239,7 @@ class DockerEngine:
             apparmor_profile="",  # Docker has put it on
             supervised=spec.supervised,
             terminal=terminal,
+            read_inside=self._reads_inside(spec),
             made=_made(spec),
             preparation=spec.preparation,
             preparation_environment=spec.preparation_environment,
@@ -246,7 +262,12 @@ class PendingDocker:
         except ContainaiError as error:
             self._error = error
         except OSError as error:
-            self._error = EngineError("the container could not be created", code="engine.create", details=str(error))
+            self._error = EngineError(
+                "the container could not be created",
+                code="engine.create",
+                details=str(error),
+                remedy=["containai doctor --engine docker"],
+            )
         finally:
             for fd in self._streams:
                 os.close(fd)
@@ -262,7 +283,9 @@ class PendingDocker:
             raise self._error
         made, self._made = self._made, None
         if made is None:
-            raise EngineError("the container could not be created", code="engine.create")
+            raise EngineError(
+                "the container could not be created", code="engine.create", remedy=["containai doctor --engine docker"]
+            )
         return made
 
     def abandon(self) -> None:

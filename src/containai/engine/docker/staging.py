@@ -32,7 +32,12 @@ class Staging:
         try:
             self._path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{session_id}-", dir=SHARED_MEMORY))
         except OSError as error:
-            raise EngineError("no place in memory for the session", code="engine.stage", details=str(error)) from error
+            raise EngineError(
+                "no place in memory for the session",
+                code="engine.stage",
+                details=str(error),
+                remedy=[f"df -h {SHARED_MEMORY}: is it there, and has it room?", "containai doctor --engine docker"],
+            ) from error
         self.control_path = self._path / "control"
         self.door_path = self._path / "door"
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -48,8 +48,12 @@ def bound_container(shim: Path, pid: int) -> None:
     try:
         held = {name: int((_HELD / file).read_text()) // share for file, name, share in shared}
     except (OSError, ValueError) as error:
-        raise EngineError("the user's limits cannot be read", code="engine.bounds", details=str(error)) from error
+        raise EngineError(
+            "the user's limits cannot be read", code="engine.bounds", details=str(error), remedy=["containai doctor"]
+        ) from error
     limits = [f"{name}={max(1, limit)}" for name, limit in held.items()]
     done = process.run([shim, "bound", str(pid), str(MAX_TERMINALS), *limits])
     if done.status != 0:
-        raise EngineError("the container's limits cannot be set", code="engine.bounds", details=done.said)
+        raise EngineError(
+            "the container's limits cannot be set", code="engine.bounds", details=done.said, remedy=["containai doctor"]
+        )

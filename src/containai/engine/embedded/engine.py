@@ -35,6 +35,15 @@ from containai.render.landlock import render_landlock
 SHIM_INSIDE = PurePosixPath("/run/containai-shim")
 
 
+# The kernel has compiled no filter: what all filters of the machine may take is used up, or in pieces.
+# Source: kernel/bpf/core.c, bpf_prog_select_runtime(); sysctl net.core.bpf_jit_limit. libc has no word for the number.
+_ENOTSUPP = "Unknown error 524"
+_NO_ROOM_FOR_FILTERS = (
+    "the kernel had no room for the compiled filter: end other sessions and containers, and try again; or:",
+    "sudo sysctl net.core.bpf_jit_limit=1073741824",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """The host programs and kernel facts that the engine works with, as preflight found them."""
@@ -53,6 +62,7 @@ class EmbeddedEngine:
 
     name = "embedded"
     prepares_inside = False
+    makes_ahead = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -212,4 +222,5 @@ class PendingEmbedded:
 
 
 def _not_created(details: str) -> EngineError:
-    return EngineError("the container could not be created", code="engine.create", details=details)
+    remedy = [*(_NO_ROOM_FOR_FILTERS if _ENOTSUPP in details else ()), "containai doctor"]
+    return EngineError("the container could not be created", code="engine.create", details=details, remedy=remedy)
