@@ -25,7 +25,7 @@ SUPERVISE = "libcontainai-supervise.so"
 FILTERS = ("agent.bpf", "housekeeping.bpf")
 # Static, because the container's root may hold no C library of ours, and because a static PID 1
 # takes neither LD_PRELOAD nor a loader from the agent's side.
-STATIC = ("-static", "-Wl,--gc-sections")
+STATIC = ("-static", "-pthread", "-Wl,--gc-sections")
 # A library of the launcher's own process: loaded by ctypes, bound to no Python.
 SHARED = ("-shared", "-fPIC", "-fvisibility=default")
 CFLAGS = (

@@ -1,7 +1,7 @@
 /* The container's first process. What it works with comes to it in one of two ways:
  *
- *   init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]   inherited, from an engine that is its ancestor
- *   join SOCKET                                     over a socket of the launcher's, from one that is a daemon
+ *   init SPEC_FD CONTROL_FD LEASH_FD [STDIN STDOUT STDERR]   inherited, from an engine that is its ancestor
+ *   join SOCKET                                              over a socket of the launcher's, from one that is a daemon
  *
  * The last three are the agent's streams, where it does not get a terminal of its own; this process
  * uses none of them.
@@ -106,7 +106,7 @@ static void await_word(const struct spec *spec, int control, int output)
 static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
 {
     struct spec spec;
-    int fds[MAX_HANDED], streams[3], printed[2] = {-1, -1}, terminal_slave = -1;
+    int fds[MAX_HANDED], streams[3], printed[2] = {-1, -1}, terminal_slave = -1, reader = -1;
     size_t count = 0;
     report_to(control);
     read_spec(spec_fd, &spec); /* 1 */
@@ -130,22 +130,27 @@ static _Noreturn void guard_and_run(int control, int spec_fd, const int *given)
     int listener = confine_seccomp(&spec);
     if (listener >= 0)
         fds[count++] = listener;
-    hand_over(control, fds, count);          /* 4 */
-    await_word(&spec, control, printed[1]);  /* 5 */
-    run_agent(&spec, control, streams);      /* 6 */
+    if (spec.reads)
+        fds[count++] = open_reader(&reader);
+    hand_over(control, fds, count);         /* 4 */
+    await_word(&spec, control, printed[1]); /* 5 */
+    if (spec.reads)
+        start_reader(reader);
+    run_agent(&spec, control, streams); /* 6 */
 }
 
 int init_main(int argc, char **argv)
 {
     int streams[3];
-    if (argc != 2 && argc != 5)
-        fail_plain("usage: containai-shim init SPEC_FD CONTROL_FD [STDIN STDOUT STDERR]");
+    if (argc != 3 && argc != 6)
+        fail_plain("usage: containai-shim init SPEC_FD CONTROL_FD LEASH_FD [STDIN STDOUT STDERR]");
     int control = atoi(argv[1]);
     if (fcntl(control, F_SETFD, FD_CLOEXEC) != 0)
         fail("control socket");
-    for (int i = 0; argc == 5 && i < 3; i++)
-        streams[i] = atoi(argv[2 + i]);
-    guard_and_run(control, atoi(argv[0]), argc == 5 ? streams : NULL);
+    arm_leash(atoi(argv[2]));
+    for (int i = 0; argc == 6 && i < 3; i++)
+        streams[i] = atoi(argv[3 + i]);
+    guard_and_run(control, atoi(argv[0]), argc == 6 ? streams : NULL);
 }
 
 /* The specification's descriptor, then the three streams where there are any. */

@@ -5,7 +5,7 @@
  *   bound   (outside) limits in a container's namespaces what the kernel counts beyond it
  *   init    (inside)  is the container's first process: puts every guard on, hands the launcher
  *                     the descriptors that it needs, waits for its word, then runs the agent;
- *   join    (inside)  the same, where the container is made by a daemon: see init.c
+ *   join    (inside)  the same, where the container is made by a daemon: see init.c and reader.c
  */
 #ifndef CONTAINAI_SHIM_H
 #define CONTAINAI_SHIM_H
@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 
 enum { EXIT_REFUSED = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
-enum { MAX_LISTENERS = 32, MAX_HANDED = MAX_LISTENERS + 3 }; /* a terminal, a pipe and a listener besides */
+enum { MAX_LISTENERS = 32, MAX_HANDED = MAX_LISTENERS + 4 }; /* a terminal, a pipe, a listener and a socket besides */
 
 struct path_rule {
     uint64_t access;
@@ -61,6 +61,7 @@ struct spec {
     const void *filter;
     size_t filter_bytes;
     int supervised;
+    int reads;
     int terminal;
 };
 
@@ -80,9 +81,17 @@ void confine_limits(const struct spec *spec);
 void confine_landlock(const struct spec *spec);
 int confine_seccomp(const struct spec *spec); /* returns the notification listener, or -1 */
 
+/* leash.c */
+void ready_leash(int leash);
+void arm_leash(int leash);
+
 /* reap.c */
 void run_preparation(const struct spec *spec, int control, int output);
 _Noreturn void run_agent(const struct spec *spec, int control, const int streams[3]);
+
+/* reader.c: reads memory for the launcher, in a thread of its own. Start it with all guards on: each thread has its own. */
+int open_reader(int *ours); /* returns the launcher's end */
+void start_reader(int socket);
 
 int tether_main(int argc, char **argv);
 int bound_main(int argc, char **argv);

@@ -5,6 +5,7 @@
  *   H  Landlock: handled file, network and scope rights (3 × u64)
  *   L  Landlock: rights (u64) below a path                F  seccomp filter, compiled
  *   N  the filter has a listener                          T  the agent gets a terminal
+ *   I  the launcher has to be read to: see reader.c
  *   a  an argument of the preparation, e  a variable of it
  *   D  a directory to make: mode (u32), path
  *   C  a file to make: mode (u32), length of its path (u32), path, content
@@ -157,6 +158,9 @@ static void take(struct spec *spec, char tag, const char *bytes, size_t length)
         break;
     case 'N':
         spec->supervised = 1;
+        break;
+    case 'I':
+        spec->reads = 1;
         break;
     case 'T':
         spec->terminal = 1;

@@ -1,8 +1,10 @@
 /* tether: run a host program that cannot outlive the launcher.
  *
- *   tether --parent PID [--join FILE]... [--stage-on DIR [--stage SOURCE NAME | --copy SOURCE NAME UID]...]
+ *   tether --parent PID [--leash FD] [--join FILE]... [--stage-on DIR [--stage SOURCE NAME | --copy SOURCE NAME UID]...]
  *          [--uid N --gid N] -- PROGRAM [ARG]...
  *
+ * --leash  for bubblewrap, which must not be killed before its other half has begun: see leash.c. Without it the kernel
+ *          kills the program when the launcher's thread that started it ends
  * --join   a cgroup.procs file that the process enters first
  * --stage  (root only) makes SOURCE reachable as DIR/NAME in a private mount namespace, for a
  *          program that will run as a user who cannot walk to SOURCE
@@ -107,12 +109,14 @@ int tether_main(int argc, char **argv)
 {
     const char *stage_directory = NULL;
     unsigned long uid = 0, gid = 0, parent = 0;
-    int at = 0;
+    int at = 0, leash = -1;
     for (; at < argc && strcmp(argv[at], "--") != 0; at++) {
         const char *option = argv[at];
         int left = argc - at - 1;
         if (strcmp(option, "--parent") == 0 && left >= 1)
             parent = number(argv[++at]);
+        else if (strcmp(option, "--leash") == 0 && left >= 1)
+            leash = (int)number(argv[++at]);
         else if (strcmp(option, "--join") == 0 && left >= 1)
             join_cgroup(argv[++at]);
         else if (strcmp(option, "--stage-on") == 0 && left >= 1)
@@ -135,8 +139,10 @@ int tether_main(int argc, char **argv)
     if (uid != 0)
         become(uid, gid);
     (void)setsid(); /* a Ctrl-C is the launcher's to handle, not every child's */
+    if (leash >= 0)
+        ready_leash(leash);
     /* After the change of user, which would clear it. The parent may have died before. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+    else if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
         fail("prctl");
     if ((unsigned long)getppid() != parent)
         fail_plain("tether: the launcher is gone");

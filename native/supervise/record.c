@@ -116,7 +116,7 @@ static int find_program(struct target *target, const struct seccomp_notif *asked
 }
 
 /* Fill in the record. Returns what the path leads to, opened O_PATH; -1 where that cannot be told. */
-int fill(struct record *record, const struct seccomp_notif *asked, int options)
+int fill(struct record *record, const struct seccomp_notif *asked, struct reader *reader, int options)
 {
     struct timespec now;
     struct target target;
@@ -125,7 +125,7 @@ int fill(struct record *record, const struct seccomp_notif *asked, int options)
     int at = asked->data.nr == SYS_execveat;
     size_t path = 0, resolved = 0, interpreters = 0;
     clock_gettime(CLOCK_REALTIME, &now);
-    know_target(&target, (pid_t)asked->pid);
+    know_target(&target, (pid_t)asked->pid, reader);
     *head = (struct head){.mark = MARK,
                           .nanoseconds = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
                           .pid = target.process,

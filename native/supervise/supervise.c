@@ -66,14 +66,14 @@ static int is_no_exec(const struct seccomp_data *data)
 }
 
 /* Record one exec and answer it. Returns 0, or the error for which no record could be kept. */
-static int handle(int listener, int stop, struct store *store, decide_fn *decide, int options, struct record *record,
-                  const struct seccomp_notif *asked)
+static int handle(int listener, struct store *store, decide_fn *decide, int options, struct reader *reader,
+                  struct record *record, const struct seccomp_notif *asked)
 {
     int program = -1, denial = 0;
     if (is_no_exec(&asked->data))
         return answer(listener, asked->id, EINVAL);
     if (asked->data.arch == OUR_ARCH)
-        program = fill(record, asked, options);
+        program = fill(record, asked, reader, options);
     else
         record->head = (struct head){
             .size = sizeof record->head, .mark = MARK, .pid = (int32_t)asked->pid, .flags = PATH_UNREAD | WORDS_UNREAD};
@@ -86,16 +86,17 @@ static int handle(int listener, int stop, struct store *store, decide_fn *decide
         close(program);
     if (!waits)
         return 0;
-    int why = denial < 0 ? ENOTRECOVERABLE : keep(store, record, stop), failed;
+    int why = denial < 0 ? ENOTRECOVERABLE : keep(store, record, reader->stop), failed;
     failed = answer(listener, asked->id, why ? EPERM : denial);
     return why ? why : failed;
 }
 
 /* Answer the execs of one filter until its last task is gone, or `stop` can be read. `decide` is NULL where the session
- * has no rules. Returns 0, or the error for which no record could be kept or no rule be asked: then execs have begun to
+ * has no rules. `memory` is the socket of who reads for this process, or -1. Returns 0, or the error for which no record could be kept or no rule be asked: then execs have begun to
  * fail. ENOTRECOVERABLE: the rules; EPIPE: the log; ECANCELED: the session is over. */
-int containai_supervise(int listener, int stop, struct store *store, decide_fn *decide, int options)
+int containai_supervise(int listener, int stop, struct store *store, decide_fn *decide, int options, int memory)
 {
+    struct reader reader = {.fd = memory, .stop = stop};
     struct pollfd wait[2] = {{.fd = listener, .events = POLLIN}, {.fd = stop, .events = POLLIN}};
     struct record *record = malloc(sizeof *record);
     if (!record)
@@ -118,7 +119,7 @@ int containai_supervise(int listener, int stop, struct store *store, decide_fn *
                 continue;
             break;
         }
-        why = handle(listener, stop, store, decide, options, record, &asked);
+        why = handle(listener, store, decide, options, &reader, record, &asked);
     }
     free(record);
     return why;

@@ -32,12 +32,22 @@ struct record {
     char text[MAX_RECORD];
 };
 
+/* reading.c: who reads memory for this process, where the kernel does not let it: the container's first process. */
+struct reader {
+    int fd;   /* a socket of it, or -1: it is read here */
+    int stop; /* readable: nothing is waited for any more */
+    uint64_t asked; /* the number of the last request */
+    int failed;     /* it did not answer */
+};
+size_t read_inside(struct reader *reader, pid_t thread, uint64_t address, char *into, size_t length);
+
 /* target.c: the process that waits. `thread` asks; what is not known is 0. The numbers `inside` are the container's. */
 struct target {
     pid_t thread, process, parent, thread_inside, process_inside;
     int memory; /* /proc/PID/mem, where it was needed; or -1 */
+    struct reader *reader;
 };
-void know_target(struct target *target, pid_t thread);
+void know_target(struct target *target, pid_t thread, struct reader *reader);
 void forget_target(struct target *target);
 size_t read_text(struct target *target, uint64_t address, char *into, size_t limit, uint32_t *flags, uint32_t unread);
 size_t read_words(struct target *target, uint64_t address, char *into, uint32_t *flags);
@@ -48,7 +58,7 @@ int follow(const struct target *target, const char *path, const char *from, int 
 
 /* record.c: what is asked for. */
 enum { LOOK_AT_INTERPRETERS = 1 };
-int fill(struct record *record, const struct seccomp_notif *asked, int options);
+int fill(struct record *record, const struct seccomp_notif *asked, struct reader *reader, int options);
 
 /* store.c: the file of records. What Python shares with the loop: supervise/loop.py, field by field. */
 struct store {

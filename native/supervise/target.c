@@ -31,10 +31,10 @@ static pid_t number_of(const char *text, const char *name)
     return *at == '\n' ? number : 0;
 }
 
-void know_target(struct target *target, pid_t thread)
+void know_target(struct target *target, pid_t thread, struct reader *reader)
 {
     char place[64], text[8192];
-    *target = (struct target){.thread = thread, .process = thread, .memory = -1};
+    *target = (struct target){.thread = thread, .process = thread, .memory = -1, .reader = reader};
     snprintf(place, sizeof place, "/proc/%d/status", thread);
     int fd = open(place, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
@@ -59,8 +59,10 @@ void forget_target(struct target *target)
 }
 
 /* Up to `length` bytes, the quick way. One piece a page: the call stops at the first piece that it cannot read. */
-static size_t read_quickly(pid_t pid, uint64_t address, char *into, size_t length)
+static size_t read_quickly(struct target *target, uint64_t address, char *into, size_t length)
 {
+    if (target->reader->fd >= 0)
+        return read_inside(target->reader, target->thread_inside, address, into, length);
     struct iovec local = {into, length}, remote[PATH_MAX / PAGE + 2];
     size_t pieces = 0, left = length;
     while (left > 0 && pieces < sizeof remote / sizeof *remote) {
@@ -71,7 +73,7 @@ static size_t read_quickly(pid_t pid, uint64_t address, char *into, size_t lengt
         address += part;
         left -= part;
     }
-    ssize_t got = process_vm_readv(pid, &local, 1, remote, pieces, 0);
+    ssize_t got = process_vm_readv(target->thread, &local, 1, remote, pieces, 0);
     return got < 0 ? 0 : (size_t)got;
 }
 
@@ -80,6 +82,8 @@ static size_t read_anyway(struct target *target, uint64_t address, char *into, s
 {
     char place[64];
     size_t all = 0;
+    if (target->reader->fd >= 0)
+        return 0; /* the first way was no other */
     if (target->memory < 0) {
         snprintf(place, sizeof place, "/proc/%d/mem", target->thread);
         target->memory = open(place, O_RDONLY | O_CLOEXEC);
@@ -102,7 +106,7 @@ size_t read_text(struct target *target, uint64_t address, char *into, size_t lim
     size_t got = 0;
     while (got < limit) {
         size_t wanted = got == 0 && limit > FIRST_PIECE ? FIRST_PIECE : limit - got;
-        size_t more = read_quickly(target->thread, address + got, into + got, wanted);
+        size_t more = read_quickly(target, address + got, into + got, wanted);
         char *end = memchr(into + got, 0, more);
         if (!end && more < wanted) {
             size_t rest = read_anyway(target, address + got + more, into + got + more, wanted - more);
@@ -124,7 +128,7 @@ size_t read_text(struct target *target, uint64_t address, char *into, size_t lim
 /* How many of the first `most` words there are; WORDS_UNREAD where neither their end nor so many could be read. */
 static int read_pointers(struct target *target, uint64_t address, uint64_t *pointers, size_t most, uint32_t *flags)
 {
-    size_t wanted = most * sizeof *pointers, got = read_quickly(target->thread, address, (char *)pointers, wanted);
+    size_t wanted = most * sizeof *pointers, got = read_quickly(target, address, (char *)pointers, wanted);
     for (int anyway = 0;; anyway = 1) {
         for (size_t n = 0; n < got / sizeof *pointers; n++)
             if (!pointers[n])

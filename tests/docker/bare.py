@@ -9,10 +9,12 @@ container of that part (``agent``, ``prepare``, ``finish``) and come to that mom
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -31,6 +33,8 @@ from containai.policy.model import Limits
 from containai.session.engines import native_file
 
 SESSION = "0123456789ab"
+AWAITS = "BARE_AWAITS"
+"""The variable with a pattern: the launcher dies once there is such a file, so that an agent has come so far."""
 
 
 def bare_tools() -> DockerTools:
@@ -66,6 +70,10 @@ def bare_spec(image: str, workspace: Path, script: str, limits: Limits, *, super
 
 
 def _die() -> None:
+    deadline = time.monotonic() + 60
+    awaited = os.environ.get(AWAITS, "")
+    while awaited and not glob.glob(awaited) and time.monotonic() < deadline:
+        time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from containai.session.engines import remove_docker_leftovers
-from tests.docker.bare import MOMENTS, SESSION
+from tests.docker.bare import AWAITS, MOMENTS, SESSION
 from tests.docker.conftest import docker, made_ready
 from tests.support.product import Product
 
@@ -65,8 +65,9 @@ def test_the_launcher_is_killed_while_a_container_is_made(image: str, tmp_path: 
 def test_recover_removes_what_killed_launchers_left_and_the_next_session_works(product: Product) -> None:
     session = ("containai", "run", "--engine", "docker", *NET, "-b")
     script = ("--", "sh", "-c", "echo ran > ran")
-    for part in ("agent", "finish"):
-        killed(product.repository, product.environment, "created", part, *session, part, *script)
+    agents = {AWAITS: f"{product.sessions}/*/workspace/ran"}  # while it still runs, that of finish is made
+    for part, more in (("agent", {}), ("finish", agents)):
+        killed(product.repository, {**product.environment, **more}, "created", part, *session, part, *script)
     assert states().count("created") >= 2
     assert staged()
 

@@ -65,7 +65,7 @@ def check(product: Product, watched: Watched, *, torn_pack: bool = False, empty_
             housekeeping removes.
     """
     deadline = time.monotonic() + 20
-    while found := host_traces(unborn=False)["processes"] - BEFORE:
+    while found := host_traces()["processes"] - BEFORE:
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
     recovered = product.command("recover")

@@ -169,7 +169,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(product: Product) -> None:
 
 def _no_orphan_within(seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while found := host_traces(unborn=False)["processes"]:
+    while found := host_traces()["processes"]:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
 

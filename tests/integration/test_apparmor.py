@@ -106,13 +106,14 @@ def test_a_profile_that_only_complains_is_refused(yama: None, repository: Path) 
         parser("-R", PROFILES / "containai-agent")
 
 
-def test_an_ordinary_user_sees_the_profile_too(loaded: None, tmp_path: Path) -> None:
-    script = "from containai.preflight.facts import _apparmor_mode; print(_apparmor_mode())"
+def test_an_ordinary_user_sees_both_profiles_too(loaded: None, tmp_path: Path) -> None:
+    script = """from containai.preflight.facts import _apparmor_mode as mode
+print(mode("containai-agent"), mode("containai-agent-reading"), mode("containai"))"""
     done = subprocess.run(
         [sys.executable, "-c", script], env={"PYTHONPATH": str(SOURCE)}, user=65534, group=65534, extra_groups=[],
         capture_output=True, text=True, timeout=60, check=True, cwd="/",
     )  # fmt: skip
-    assert done.stdout.strip() == "enforce"
+    assert done.stdout.split() == ["enforce", "enforce", "absent"]
 
 
 def test_an_agent_is_confined_and_cannot_change_that(loaded: None, repository: Path) -> None:

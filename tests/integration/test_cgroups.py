@@ -391,3 +391,38 @@ def test_a_process_in_a_delegated_group_moves_aside(someone: OrdinaryUser, sessi
         assert (own / "containai.launcher").is_dir()
     finally:
         remove(own / "containai.launcher", own)
+
+
+COUNT = """
+import sys
+n = 0
+while True:
+    n += 1
+    sys.stdout.write(f"{n}\\n"); sys.stdout.flush()
+"""
+
+
+@root
+def test_a_group_stands_still_and_goes_on(delegation: cgroups.Delegation, session: str) -> None:
+    """What stands still can be killed, too."""
+    group = made(delegation, session)
+    child = start(group, COUNT)
+    assert first_line(child)
+    assert cgroups.find_freezer(os.getpid()) is None  # never its own
+    freezer = cgroups.find_freezer(child.pid)
+    assert freezer is not None
+    assert child.stdout is not None
+    os.set_blocking(child.stdout.fileno(), False)
+    with freezer.frozen() as still:
+        assert still
+        while child.stdout.read(1 << 16):
+            pass
+        time.sleep(0.2)
+        assert not child.stdout.read(1)
+    os.set_blocking(child.stdout.fileno(), True)
+    assert child.stdout.read(1)
+    with freezer.frozen() as still:
+        assert still
+        child.kill()
+        assert child.wait(timeout=10) == -signal.SIGKILL
+    group.destroy()

@@ -80,7 +80,7 @@ def broken(found: Mapping[str, Said]) -> dict[str, str]:
 def build_unguarded(folder: Path) -> Path:
     """``containai-shim`` with ``tests/support/unguarded.c`` in the place of its guards, compiled in two pieces: in a moment."""
     program, tether = folder / "unguarded", folder / "tether.o"
-    compiler = ["cc", "-static", "-D_GNU_SOURCE=", f"-I{ROOT}/native"]
+    compiler = ["cc", "-static", "-pthread", "-D_GNU_SOURCE=", f"-I{ROOT}/native"]
     others = [path for path in sorted(ROOT.glob("native/*.c")) if path.name not in ("guard.c", "tether.c")]
     together = [word for path in others for word in ("-include", str(path))]
     for command in (

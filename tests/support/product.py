@@ -138,11 +138,8 @@ def make_repository(path: Path, files: Mapping[str, str] | None = None) -> None:
 IDENTITY: Sequence[str] = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
 
 
-def host_traces(*, unborn: bool = True) -> dict[str, set[str]]:
+def host_traces() -> dict[str, set[str]]:
     """What a session that is over could have left on the host.
-
-    Args:
-        unborn: Whether a process of bubblewrap's counts that has not begun yet (``is_unborn``).
 
     Processes without a living launcher, control groups without a process, mounts. Sessions of others may run on the
     machine at the same time: what belongs to a living launcher is none of ours.
@@ -155,7 +152,7 @@ def host_traces(*, unborn: bool = True) -> dict[str, set[str]]:
         except OSError:
             continue
         ours = any(word in command for word in ("containai-shim", "bwrap --args", "squid -N"))
-        if parent == 1 and ours and (unborn or not is_unborn(entry)):
+        if parent == 1 and ours:
             processes.add(f"{entry.name} {command[:100]}")
     groups = set()
     for folder, names, _ in os.walk("/sys/fs/cgroup"):  # unlike rglob, it bears with groups that vanish meanwhile
@@ -166,19 +163,6 @@ def host_traces(*, unborn: bool = True) -> dict[str, set[str]]:
                         groups.add(os.path.join(folder, name))
     mounts = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/containai/sessions/" in line}
     return {"processes": processes, "groups": groups, "mounts": mounts}
-
-
-def is_unborn(process: Path) -> bool:
-    """Whether this is bubblewrap's process inside, whose other half was killed before it told it to begin.
-
-    It waits for ever and has executed nothing; ``recover`` ends it.
-    """
-    try:
-        inside = len((process / "status").read_text().partition("\nNSpid:")[2].partition("\n")[0].split()) == 2
-        children = (process / "task" / process.name / "children").read_text()
-        return (process / "exe").readlink().name == "bwrap" and inside and not children
-    except OSError:
-        return False
 
 
 def as_root() -> bool:

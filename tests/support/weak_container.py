@@ -255,3 +255,9 @@ def no_kernel_memory_guard() -> None:
     from containai.session.kernel_memory import KernelMemoryGuard
 
     KernelMemoryGuard.start = lambda _: None
+
+
+@weakening
+def held_bubblewrap() -> None:
+    """Another bubblewrap, which takes nothing away: see ``tests/e2e/test_early_kills.py``."""
+    with_tools(bwrap=Path(os.environ["HELD_BWRAP"]))

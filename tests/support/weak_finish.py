@@ -50,3 +50,11 @@ def little_room_for_finish() -> None:
     from containai.session import housekeeping
 
     housekeeping.RESERVE_BYTES = 8 << 20
+
+
+@weakening
+def finish_is_made_ahead() -> None:
+    """Not weaker: as in Docker, the container of ``finish`` waits while the agent runs."""
+    from containai.engine.embedded.engine import EmbeddedEngine
+
+    EmbeddedEngine.makes_ahead = True

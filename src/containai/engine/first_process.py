@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from containai.engine.protocol import ContainerSpec, EffectiveConfig, ExitResult, Stdio
 from containai.engine.readback import read_effective_config
 from containai.errors import EngineError
+from containai.host.cgroups import Freezer
 from containai.host.clock import monotonic_s
 from containai.record import dataclass
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from containai.engine.usher import Usher
 
 END_TIMEOUT_S = 10.0
-_REPORT_TIMEOUT_S = 30.0
+REPORT_TIMEOUT_S = 30.0
 _MAX_FDS = 64
 
 
@@ -60,7 +61,7 @@ def receive_report(control: socket.socket) -> Report:
     Raises:
         EngineError: It did not come in time.
     """
-    control.settimeout(_REPORT_TIMEOUT_S)
+    control.settimeout(REPORT_TIMEOUT_S)
     room = socket.CMSG_SPACE(_MAX_FDS * 4) + socket.CMSG_SPACE(struct.calcsize("3i"))
     try:
         message, ancillary, _, _ = control.recvmsg(512, room, socket.MSG_CMSG_CLOEXEC)
@@ -90,8 +91,10 @@ class FirstProcess:
         EngineError: The wrong number of descriptors came; they are closed.
     """
 
-    def __init__(self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report) -> None:
-        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised
+    def __init__(
+        self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, report: Report, *, read_inside: bool = False
+    ) -> None:
+        expected = len(spec.listeners) + stdio.terminal + bool(spec.preparation) + spec.supervised + read_inside
         if len(report.fds) != expected:
             for fd in report.fds:
                 os.close(fd)
@@ -106,6 +109,7 @@ class FirstProcess:
         self.terminal_fd = rest.pop(0) if stdio.terminal else -1
         self.preparation_fd = rest.pop(0) if spec.preparation else -1
         self.notify_fd = rest.pop(0) if spec.supervised else -1
+        self.memory_fd = rest.pop(0) if read_inside else -1
         self.failed_exec_errno = 0
         self._control = control
         self._pidfd = os.pidfd_open(report.pid)
@@ -194,6 +198,10 @@ class FirstProcess:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def find_freezer(self) -> Freezer | None:
+        """None: an engine whose container would stand still for ever when the launcher is killed has none."""
+        return None
+
     def await_end(self) -> None:
         """Wait until every process is gone, once it was killed.
 
@@ -227,11 +235,12 @@ class FirstProcess:
 
     def close_descriptors(self) -> None:
         """Close what the first process handed over. Idempotent."""
-        for fd in (*self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd):
+        for fd in (*self.listeners, self.notify_fd, self.memory_fd, self.terminal_fd, self.preparation_fd):
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-        self.listeners, self.notify_fd, self.terminal_fd, self.preparation_fd = (), -1, -1, -1
+        self.listeners = ()
+        self.notify_fd = self.memory_fd = self.terminal_fd = self.preparation_fd = -1
 
     def why_not_run(self) -> str:
         """Why the program could not be run, or nothing."""

@@ -15,6 +15,7 @@ from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from containai.host.cgroups import Freezer
 from containai.plan.model import Identity, Mount, StagedFile
 from containai.policy.model import Limits
 from containai.record import dataclass
@@ -155,6 +156,7 @@ class Container(Protocol):
         pid: Host process id of its first process.
         listeners: Listening sockets inside its network, in the order of ``ContainerSpec.listeners``.
         notify_fd: Listener of its exec notifications, or -1.
+        memory_fd: Socket of its first process, which reads for the launcher what that may not read itself; or -1.
         terminal_fd: Master of its terminal, or -1.
         preparation_fd: What the preparation prints, or -1.
     """
@@ -162,6 +164,7 @@ class Container(Protocol):
     pid: int
     listeners: tuple[int, ...]
     notify_fd: int
+    memory_fd: int
     terminal_fd: int
     preparation_fd: int
 
@@ -188,6 +191,9 @@ class Container(Protocol):
 
     def kill(self) -> None:
         """End every process of the container at once; safe from any thread."""
+
+    def find_freezer(self) -> Freezer | None:
+        """What makes the container stand still for a moment, where that can be done and ends with the launcher."""
 
     def await_end(self) -> None:
         """Wait until every process is gone, once it was killed.
@@ -225,10 +231,12 @@ class Engine(Protocol):
 
     Attributes:
         prepares_inside: Whether a container costs so much that the agent's own is where the workspace is prepared.
+        makes_ahead: Whether it costs so much that the one for ``finish`` is made while the agent runs.
     """
 
     name: str
     prepares_inside: bool
+    makes_ahead: bool
     expectation: Expectation
 
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingContainer:

@@ -36,11 +36,14 @@ def encode_spec(
     apparmor_profile: str,
     supervised: bool,
     terminal: bool,
+    read_inside: bool = False,
     made: Iterable[Made] = (),
     preparation: Sequence[str] = (),
     preparation_environment: Mapping[str, str] = _NOTHING,
 ) -> bytes:
     """Encode one specification.
+
+    ``read_inside``: the first process reads memory for the launcher (native/reader.c).
 
     Trust: ``command`` and ``environment`` are the user's; lengths delimit them, so no content can
     turn into another record.
@@ -61,6 +64,8 @@ def encode_spec(
         records.append(_record(b"M", apparmor_profile.encode()))
     if supervised:
         records.append(_record(b"N", b""))
+    if read_inside:
+        records.append(_record(b"I", b""))
     if terminal:
         records.append(_record(b"T", b""))
     return b"".join(records)

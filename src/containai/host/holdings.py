@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import re
 import stat
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ _CHUNK = 1 << 16  # each read of /proc/locks stops, for a moment, all who lock
 _MAPPING = re.compile(rb"^(\S+) \S+ \S+ (\S+) (\d+) .* \(deleted\)$")
 _HOLDER = re.compile(rb" (-?\d+) \S+:\d+ \S+ \S+$")
 _BEFORE_LOCKS = (b"pos:", b"flags:", b"mnt_id:", b"ino:")
-_KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
+_KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
 _KCMP_FILES = 2
 
 

@@ -32,7 +32,8 @@ HOST: tuple[Entry, ...] = (
     ),
     Entry(
         id="apparmor",
-        what="where the kernel has AppArmor: the profile containai-agent, loaded in enforce mode",
+        what="where the kernel has AppArmor: the profile containai-agent, loaded in enforce mode; in Docker for"
+        " an ordinary user containai-agent-reading, of the same file",
         why="mandatory access control holds where another layer has a mistake; it denies writes to /proc and /sys",
     ),
     Entry(
@@ -42,10 +43,11 @@ HOST: tuple[Entry, ...] = (
     ),
     Entry(
         id="ptrace_scope",
-        what="kernel.yama.ptrace_scope of 1, or 2 as root, where the kernel has Yama; for Docker's containers, root",
+        what="kernel.yama.ptrace_scope of 1, or 2 as root, where the kernel has Yama",
         why="with 0 a process may read the memory, and so the secrets, of any other process of the same user; where the"
         " launcher may not read what a process is about to execute, nothing could be recorded. Yama lets it read its"
-        " own descendants up to 1, others (and so Docker's) as root, and nobody with 3",
+        " own descendants up to 1, others as root, and nobody with 3; in Docker, where the processes are the daemon's"
+        " descendants, the container's first process reads for an ordinary user",
     ),
     Entry(
         id="tmpfs",

@@ -98,17 +98,18 @@ def _apparmor(facts: Facts, engine: str) -> Finding:
             return _finding("apparmor", _OFF, "not in this kernel; Landlock takes its place", (), Verdict.PASS)
         return _finding("apparmor", _OFF, "not in this kernel", remedies.apparmor_on(facts))
     load = remedies.apparmor_profile(facts)
-    match facts.apparmor_mode:
+    name, mode = facts.profile(engine)
+    match mode:
         case "enforce" if engine == "embedded":
             return _apparmor_inside(facts)
         case "enforce":
-            return _finding("apparmor", _ON, "profile containai-agent is loaded, in enforce mode")
+            return _finding("apparmor", _ON, f"profile {name} is loaded, in enforce mode")
         case None:
-            return _finding("apparmor", _UNKNOWN, "whether the profile containai-agent is loaded cannot be read", load)
+            return _finding("apparmor", _UNKNOWN, f"whether the profile {name} is loaded cannot be read", load)
         case "absent":
-            return _finding("apparmor", _OFF, "profile containai-agent is not loaded", load)
-        case mode:
-            return _finding("apparmor", _OFF, f"profile containai-agent is in {mode} mode, not enforced", load)
+            return _finding("apparmor", _OFF, f"profile {name} is not loaded", load)
+        case _:
+            return _finding("apparmor", _OFF, f"profile {name} is in {mode} mode, not enforced", load)
 
 
 def _apparmor_inside(facts: Facts) -> Finding:
@@ -150,9 +151,6 @@ def _ptrace(facts: Facts, engine: str) -> Finding:
         case value if value >= _NOBODY_TRACES:
             summary = f"kernel.yama.ptrace_scope is {value}; no supervisor may read what is executed"
             return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE_LOCKED)
-        case value if engine == "docker" and not facts.may_trace:
-            summary = f"kernel.yama.ptrace_scope is {value}; only root may read what Docker's containers execute"
-            return _finding("ptrace_scope", _OFF, summary, remedies.BY_ROOT)
         case value if value > 1 and not facts.may_trace:
             summary = f"kernel.yama.ptrace_scope is {value}; only root may read what its sessions execute"
             return _finding("ptrace_scope", _OFF, summary, remedies.PTRACE)

@@ -49,7 +49,7 @@ def _daemon(facts: Facts, docker: DockerFacts) -> Finding:
         return _finding("docker", _OFF, summary, remedies.DOCKER_HOST)
     podman = docker.product == PODMAN
     if docker.denied:
-        return _finding("docker", _OFF, docker.problem, remedies.BY_ROOT)
+        return _finding("docker", _OFF, docker.problem, remedies.PODMAN_ROOT if podman else remedies.DOCKER_GROUP)
     if docker.problem:
         return _finding("docker", _OFF, docker.problem, remedies.podman(facts) if podman else remedies.docker(facts))
     return _finding("docker", _ON, "this machine's daemon answers")

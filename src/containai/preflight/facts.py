@@ -13,9 +13,8 @@ from pathlib import Path
 from containai.errors import ContainaiError
 from containai.host import cgroups, process
 from containai.plan.model import AGENT_UID, Identity
-from containai.preflight.model import UNREADABLE, DockerFacts, Facts, Platform, Probe, Tool
+from containai.preflight.model import PROFILE, READING_PROFILE, UNREADABLE, DockerFacts, Facts, Platform, Probe, Tool
 
-PROFILE = "containai-agent"
 _PLACES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
 _PROBE_TIMEOUT_S = 15.0
 _CAP_SYS_PTRACE = 19  # Source: linux/capability.h
@@ -33,7 +32,7 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_VERSION = 444, 1
 # What every container of a session needs, in small: all namespaces, and mounts that work inside them.
 _PROBE_ARGUMENTS = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"),
-    *("--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--new-session", "--die-with-parent"),
+    *("--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--new-session"),
     *("--as-pid-1", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
     *("--size", "65536", "--tmpfs", "/tmp"),
     *("--remount-ro", "/", "--"),
@@ -93,7 +92,8 @@ def collect_facts(
         seccomp_actions=_seccomp_actions(),
         landlock_abi=max(0, ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)),
         apparmor_enabled=enabled,
-        apparmor_mode=_apparmor_mode() if enabled else None,
+        apparmor_mode=_apparmor_mode(PROFILE) if enabled else None,
+        apparmor_reading_mode=_apparmor_mode(READING_PROFILE) if enabled else None,
         ptrace_scope=_sysctl("kernel/yama/ptrace_scope"),
         userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
         userns_max=_sysctl("user/max_user_namespaces"),
@@ -212,22 +212,22 @@ def _apparmor_enabled() -> bool | None:
         return None
 
 
-def _apparmor_mode() -> str | None:
-    """How the kernel holds our profile. Only root can read the list; a profile's own entry says the same."""
+def _apparmor_mode(profile: str) -> str | None:
+    """How the kernel holds a profile. Only root can read the list; a profile's own entry says the same."""
     try:
         for line in Path("/sys/kernel/security/apparmor/profiles").read_text().splitlines():
             name, _, mode = line.rpartition(" ")
-            if name == PROFILE:
+            if name == profile:
                 return mode.strip("()")
     except OSError:
-        return _apparmor_mode_by_entry()
+        return _apparmor_mode_by_entry(profile)
     return "absent"
 
 
-def _apparmor_mode_by_entry() -> str | None:
+def _apparmor_mode_by_entry(profile: str) -> str | None:
     entries = Path("/sys/kernel/security/apparmor/policy/profiles")
     try:
-        found = [entry for entry in entries.iterdir() if (entry / "name").read_text().strip() == PROFILE]
+        found = [entry for entry in entries.iterdir() if (entry / "name").read_text().strip() == profile]
         return (found[0] / "mode").read_text().strip() if found else "absent"
     except OSError:
         return None

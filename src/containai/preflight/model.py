@@ -13,6 +13,9 @@ from containai.record import dataclass
 MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
 MIN_PODMAN = (5, 4, 2)  # Source: the oldest that the tests have been run with
 MIN_VERSION = {DOCKER: MIN_DOCKER, PODMAN: MIN_PODMAN}
+PROFILE = "containai-agent"
+# The same, but that its processes may read the memory of their descendants: see docs/apparmor.md.
+READING_PROFILE = "containai-agent-reading"
 UNREADABLE = -1  # a switch of the kernel that is there and cannot be read
 
 
@@ -145,6 +148,7 @@ class Facts:
         landlock_abi: 0 without Landlock.
         apparmor_enabled: None when it cannot be known.
         apparmor_mode: How our profile is loaded: ``enforce``, ``complain``, ``absent``; None when it cannot be known.
+        apparmor_reading_mode: The same of ``READING_PROFILE``.
         ptrace_scope: Yama's value; None without Yama.
         userns_clone: ``kernel.unprivileged_userns_clone``; None where there is no such switch.
         userns_max: ``user.max_user_namespaces``.
@@ -152,6 +156,7 @@ class Facts:
         probe: Whether the session's own user can make a container; None without bubblewrap.
         state_problem: Why the state directory cannot be used; empty when it can.
         native_missing: Files that our build should have made.
+        may_trace: Whether Yama lets the launcher read the memory of others than its descendants.
         profiles: Directory of the AppArmor profiles that this installation brought.
         contained: Whether this host is itself a container.
         with_proxy: Whether the session needs Squid.
@@ -178,7 +183,17 @@ class Facts:
     state_free_bytes: int
     native_missing: tuple[str, ...]
     may_trace: bool
+    apparmor_reading_mode: str | None = None
     with_proxy: bool = True
     profiles: Path = field(default_factory=lambda: Path("data/apparmor"))
     contained: bool = False
     docker: DockerFacts | None = None
+
+    def profile(self, engine: str) -> tuple[str, str | None]:
+        """The AppArmor profile of this launcher's sessions, and its mode.
+
+        In Docker's containers the first process has to read for a launcher that may not.
+        """
+        if engine == "docker" and not self.may_trace:
+            return READING_PROFILE, self.apparmor_reading_mode
+        return PROFILE, self.apparmor_mode

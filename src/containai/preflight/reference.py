@@ -41,6 +41,7 @@ COMPLETE = Facts(
     landlock_abi=6,
     apparmor_enabled=True,
     apparmor_mode="enforce",
+    apparmor_reading_mode="enforce",
     ptrace_scope=1,
     userns_clone=1,
     userns_max=10_000,

@@ -61,11 +61,6 @@ PTRACE_LOCKED = (
     "grep -rs ptrace_scope /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d   # make it 1; 3 cannot be lowered",
     "sudo reboot",
 )
-BY_ROOT = (
-    "# sessions in Docker or Podman are root's: as root, or without them",
-    'sudo env PATH="$PATH" containai run --engine docker ...',
-    "containai run --engine embedded ...",
-)
 USERNS_CLONE = (
     "sudo sysctl -w kernel.unprivileged_userns_clone=1",
     "echo kernel.unprivileged_userns_clone=1 | sudo tee /etc/sysctl.d/60-containai-userns.conf",
@@ -93,6 +88,18 @@ DOCKER_HOST = (
     "unset DOCKER_HOST",
     "# or let a session run without Docker:",
     "containai run --engine embedded",
+)
+DOCKER_GROUP = (
+    "# who may ask Docker may become root; that is yours to decide:",
+    'sudo usermod -aG docker "$USER"',
+    "# then log in again; or let a session run as root, or without Docker:",
+    'sudo env PATH="$PATH" containai run --engine docker ...',
+    "containai run --engine embedded ...",
+)
+PODMAN_ROOT = (
+    "# Podman's socket is root's alone: as root, or without Podman",
+    'sudo env PATH="$PATH" containai run --engine docker ...',
+    "containai run --engine embedded ...",
 )
 DOCKER_DAEMON_JSON = (
     "# use root's daemon without userns-remap (see /etc/docker/daemon.json), or no Docker at all:",

@@ -21,7 +21,6 @@ ISOLATION: tuple[str, ...] = (
     "--gid",
     str(AGENT_UID),
     "--new-session",
-    "--die-with-parent",
     # Bubblewrap's own first process would live in the container without our guards.
     "--as-pid-1",
     "--cap-drop",

@@ -7,6 +7,9 @@ directory, and open files without a name. So what is granted can be exceeded by 
 A neighbour's disk is shared too: space that is gone is held against a session only for what it holds itself. Where it
 holds something that cannot be measured (a folder that is shut to this user, a file hidden in a socket, names that are
 gone each time they are looked for), nothing speaks for it any more, and the space that is gone counts as its.
+
+A tree that moves while it is measured can hide what is moved, or exchanged, in step with that. So before space that
+is gone is left to others, the session is measured once more while its processes stand still, where that can be had.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from containai.errors import ContainaiError, WorkspaceError
+from containai.host.cgroups import Freezer
 from containai.host.clock import monotonic_s
 from containai.host.holdings import look
 from containai.host.measure import Measured, measure_trees
@@ -31,6 +35,7 @@ RESERVE_FILES = 10_000
 _INTERVAL_S = 1.0
 _MEASURE_S = 120.0
 _URGENT_S = 5.0
+_STILL_S = 30.0  # that its processes stand still for, at most
 _TRIES = 3  # where names vanish meanwhile, and so much is gone that it matters what they were
 _PAUSE_FACTOR = 10  # a measurement that took a second is followed by ten without one
 # How often, on the way to its limit, a session is measured; and the share of a reserve that is held against it.
@@ -62,6 +67,7 @@ class DiskGuard(Lookout):
         most_bytes: What the session may hold.
         reserve_bytes: What is left free to others.
         reserve_files: The same of files.
+        freezer: What makes the container's processes stand still.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class DiskGuard(Lookout):
         *,
         reserve_bytes: int = RESERVE_BYTES,
         reserve_files: int = RESERVE_FILES,
+        freezer: Freezer | None = None,
     ) -> None:
         super().__init__("disk-guard", first, _INTERVAL_S, self._look_at_disk, on_failure, _blind)
         self._session, self._workspace, self._first, self._most_bytes = session, workspace, first, most_bytes
@@ -82,7 +89,8 @@ class DiskGuard(Lookout):
         self._begun = self._highest = self._measured_at = free_space(workspace)
         self._had: Space | None = None  # from the first look that saw all
         self._has_looked = False
-        self._not_before = 0.0
+        self._not_before = self._still_not_before = 0.0
+        self._freezer, self._restless = freezer, 0
 
     def _look_at_disk(self) -> ContainaiError | None:
         free = free_space(self._workspace)
@@ -99,7 +107,28 @@ class DiskGuard(Lookout):
         if not held.hidden:
             self._had = had
         self._has_looked = True
-        return self._judge(free_space(self._workspace), held, had)
+        free = free_space(self._workspace)
+        why = self._judge(free, held, had)
+        if why is None and self._might_hide(free, had) and monotonic_s() > self._still_not_before:
+            why = self._look_in_stillness(had)
+        return why
+
+    def _might_hide(self, free: Space, had: Space) -> bool:
+        """Whether so much is gone that it could hold more than it may, if all of that were its."""
+        lost = self._highest.bytes - free.bytes
+        return had.bytes + lost > self._most_bytes or self._is_scarce(free) or self._is_few(free)
+
+    def _look_in_stillness(self, had: Space) -> ContainaiError | None:
+        if self._freezer is None:
+            return None
+        start = monotonic_s()
+        with self._freezer.frozen() as still:
+            self._restless = 0 if still else self._restless + 1
+            held = self._measure(start + _URGENT_S, with_files=True, timeout_s=_STILL_S) if still else None
+        self._still_not_before = monotonic_s() + _PAUSE_FACTOR * (monotonic_s() - start)
+        if held is None and self._restless >= _TRIES:
+            held = Held(bytes=0, files=0, hidden="its processes cannot be stopped while it is measured")
+        return None if held is None else self._judge(free_space(self._workspace), held, had)
 
     def _had_before(self, held: Held, free: Space) -> Space:
         """What of that was there when it began; what is gone since then is held against it."""
@@ -127,7 +156,7 @@ class DiskGuard(Lookout):
             return _full(f"the disk has room for {free.files:,} files, and the session has made {_said(made, held)}")
         return None
 
-    def _measure(self, urgent_s: float, *, with_files: bool) -> Held:
+    def _measure(self, urgent_s: float, *, with_files: bool, timeout_s: float = _MEASURE_S) -> Held:
         """What the session holds; not waited for longer than until ``urgent_s`` when the disk is nearly full.
 
         Raises:
@@ -139,13 +168,15 @@ class DiskGuard(Lookout):
             free = free_space(self._workspace)
             return monotonic_s() > urgent_s and (self._is_scarce(free) or self._is_few(free))
 
-        tree = self._measure_trees(trees, give_up, files=False)
-        files = self._measure_trees(trees, give_up, files=True) if with_files else tree
+        tree = self._measure_trees(trees, give_up, timeout_s, files=False)
+        files = self._measure_trees(trees, give_up, timeout_s, files=True) if with_files else tree
         beside = look(self._first, self._workspace)
         hidden = tree.hidden or files.hidden or ("" if beside.whole else "its processes hold files that cannot be seen")
         return Held(bytes=tree.count + beside.unlinked_bytes, files=files.count if with_files else 0, hidden=hidden)
 
-    def _measure_trees(self, trees: list[Path], give_up: Callable[[], bool], *, files: bool) -> Measured:
+    def _measure_trees(
+        self, trees: list[Path], give_up: Callable[[], bool], timeout_s: float, *, files: bool
+    ) -> Measured:
         """The most of a few times, where names vanish: what was renamed meanwhile was not counted.
 
         Temporary files vanish too. So it is only told of a tree that is never seen in peace, and while there is room it
@@ -153,7 +184,7 @@ class DiskGuard(Lookout):
         """
         most = 0
         for _ in range(_TRIES):
-            found = measure_trees(trees, timeout_s=_MEASURE_S, give_up=give_up, files=files)
+            found = measure_trees(trees, timeout_s=timeout_s, give_up=give_up, files=files)
             most = max(most, found.count)
             if found.hidden or not found.vanished:
                 return Measured(count=most, hidden=found.hidden)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from containai.engine.protocol import Engine
@@ -10,10 +9,11 @@ from containai.errors import EngineError
 from containai.host.cgroups import Delegation
 from containai.host.docker import PODMAN
 from containai.preflight.docker import is_docker_worth_asking, look_at_docker
-from containai.preflight.facts import PROFILE, Trials, collect_facts
+from containai.preflight.facts import Trials, collect_facts
 from containai.preflight.model import DockerFacts, Facts, Verdict
 
 ENGINES = ("embedded", "docker")
+_PACKAGE = Path(__file__).resolve().parent.parent
 SUPERVISE_LIBRARY = "libcontainai-supervise.so"
 _NATIVE = ("containai-shim", SUPERVISE_LIBRARY, "agent.bpf", "housekeeping.bpf")
 
@@ -86,7 +86,7 @@ def settle_engine(wanted: str, facts: Facts) -> tuple[str, str]:
 
 def native_file(name: str) -> Path:
     """A file that the package's build compiled."""
-    return Path(str(resources.files("containai") / "_native" / name))
+    return _PACKAGE / "_native" / name
 
 
 def make_engine(name: str, facts: Facts) -> Engine:
@@ -98,7 +98,7 @@ def make_engine(name: str, facts: Facts) -> Engine:
     if name == "docker":
         from containai.engine.docker.engine import DockerEngine, DockerTools, read_profile
 
-        profile = Path(str(resources.files("containai") / "data" / "seccomp-containai-agent.json"))
+        profile = _PACKAGE / "data" / "seccomp-containai-agent.json"
         return DockerEngine(
             DockerTools(
                 shim=native_file("containai-shim"),
@@ -106,7 +106,8 @@ def make_engine(name: str, facts: Facts) -> Engine:
                 housekeeping_filter=housekeeping,
                 seccomp_profile=read_profile(profile),
                 landlock_abi=facts.landlock_abi,
-                apparmor_profile=PROFILE,
+                apparmor_profile=facts.profile(name)[0],
+                may_trace=facts.may_trace,
                 podman=facts.docker is not None and facts.docker.product == PODMAN,
             )
         )
@@ -121,7 +122,7 @@ def make_engine(name: str, facts: Facts) -> Engine:
             agent_filter=agent,
             housekeeping_filter=housekeeping,
             landlock_abi=facts.landlock_abi,
-            apparmor_profile=PROFILE if facts.apparmor_enabled else "",
+            apparmor_profile=facts.profile(name)[0] if facts.apparmor_enabled else "",
             delegation=facts.delegation,
         )
     )

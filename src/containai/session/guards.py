@@ -44,7 +44,7 @@ class Guards:
             enforced=enforced,
         )
         self._rules = RuleBook(policy.exec_rules, enforced=enforced) if policy.exec_rules else None
-        self.supervisor = self._make_supervisor(container.notify_fd)
+        self.supervisor = self._make_supervisor(container.notify_fd, container.memory_fd)
 
     @classmethod
     def start(cls, container: Container, session: OpenSession, always: contextlib.ExitStack) -> Guards:
@@ -58,14 +58,21 @@ class Guards:
         container.welcome(guards._supervise_visitor)
         directory, limits = session.directory, session.plan.policy.limits
         for watch in (
-            DiskGuard(directory.path, directory.workspace, container.pid, limits.workspace_bytes, guards._fail),
+            DiskGuard(
+                directory.path,
+                directory.workspace,
+                container.pid,
+                limits.workspace_bytes,
+                guards._fail,
+                freezer=container.find_freezer(),
+            ),
             KernelMemoryGuard(container.pid, directory.workspace, limits.memory_bytes, guards._fail),
         ):
             always.callback(watch.stop)
             watch.start()
         return guards
 
-    def _make_supervisor(self, notify_fd: int) -> ExecSupervisor:
+    def _make_supervisor(self, notify_fd: int, memory_fd: int = -1) -> ExecSupervisor:
         number = self._made
         return ExecSupervisor(
             notify_fd,
@@ -75,10 +82,15 @@ class Guards:
             denials=self._denials,
             rules=self._rules,
             spool=self._folder / f"execs{f'-{number}' if number else ''}.spool",
+            memory_fd=memory_fd,
         )
 
     def _supervise_visitor(self, notify_fd: int) -> None:
-        """A program that the engine starts in the container (``docker exec``) is supervised as the agent is."""
+        """A program that the engine starts in the container (``docker exec``) is supervised as the agent is.
+
+        The container's first process reads its own descendants and not a visitor's: where the launcher may not read
+        that memory either, a visitor's execs are recorded as unreadable, and fail.
+        """
         if self._over:
             os.close(notify_fd)
             return

@@ -11,7 +11,7 @@ from pathlib import Path
 from containai.audit.writer import EventLog
 from containai.engine.protocol import Container, ContainerSpec, Engine, ExitResult, Stdio
 from containai.engine.verify import find_drift
-from containai.errors import ContainaiError, DriftError, WorkspaceError
+from containai.errors import ContainaiError, DriftError, EngineError, WorkspaceError
 from containai.git_return.quarantine import Quarantine
 from containai.git_return.server import ReturnServer
 from containai.host.clock import monotonic_s
@@ -52,15 +52,6 @@ class WatchedPlaces:
     workspace: Path
 
 
-def create_verified(engine: Engine, spec: ContainerSpec, stdio: Stdio) -> Container:
-    """Create a container and read its guards back (I11).
-
-    Raises:
-        DriftError: It is not what was planned; it has been destroyed.
-    """
-    return verified(engine, spec, engine.create(spec, stdio))
-
-
 def verified(engine: Engine, spec: ContainerSpec, container: Container) -> Container:
     """Read a fresh container's guards back (I11).
 
@@ -90,10 +81,13 @@ def run_chore(
     signals: EndingSignals | None = None,
     patience: int = 0,
     watch: WatchedPlaces | None = None,
+    ahead: PendingChore | None = None,
 ) -> Chore:
     """Run one housekeeping container to its end.
 
     Args:
+        ahead: The container for it, where it has been made ahead. One that does not wait any more, or never came
+            about, is replaced.
         signals: The user's requests to end; None where nobody asks.
         patience: How many of them are let pass.
         watch: What a supervised one is watched with.
@@ -104,7 +98,8 @@ def run_chore(
         Interrupted: The user asked often enough.
     """
     with contextlib.ExitStack() as undo:
-        container, output, errors = _create(engine, spec, undo)
+        made, container = _complete(engine, spec, ahead)
+        undo.callback(container.destroy)
         server = ReturnServer(container.listeners[0], quarantine, log)
         undo.callback(server.stop)
         server.start()
@@ -116,7 +111,7 @@ def run_chore(
         result = await_chore(container, spec.label, timeout_s, signals, patience)
     if overseer is not None and overseer.failure is not None:
         raise overseer.failure
-    return Chore(status=result.status, output=output.result(), errors=errors.result())
+    return Chore(status=result.status, output=made.output.result(), errors=made.errors.result())
 
 
 def await_chore(
@@ -139,25 +134,58 @@ def await_chore(
     return result
 
 
-def _create(engine: Engine, spec: ContainerSpec, undo: contextlib.ExitStack) -> tuple[Container, Collector, Collector]:
-    """The container, and what it will have written to standard output and to standard error.
+class PendingChore:
+    """A housekeeping container that is being made or waits for its start, and what it will have written.
 
-    Both are sockets: unlike a pipe, one cannot be opened anew through ``/proc`` by another process of the container.
+    Both outputs are sockets: unlike a pipe, one cannot be opened anew through ``/proc`` by another process of the
+    container.
     """
-    with contextlib.ExitStack() as given:
-        stdin = os.open(os.devnull, os.O_RDONLY)
-        given.callback(os.close, stdin)
-        ours: list[socket.socket] = []
-        theirs: list[int] = []
-        for _ in range(2):
-            here, there = socket.socketpair()
-            given.callback(there.close)
-            ours.append(here)
-            theirs.append(there.fileno())
-        output, errors = (Collector(end.detach()) for end in ours)
-        container = create_verified(engine, spec, Stdio(stdin=stdin, stdout=theirs[0], stderr=theirs[1]))
-    undo.callback(container.destroy)
-    return container, output, errors
+
+    def __init__(self, engine: Engine, spec: ContainerSpec) -> None:
+        with contextlib.ExitStack() as given:
+            stdin = os.open(os.devnull, os.O_RDONLY)
+            given.callback(os.close, stdin)
+            ours: list[socket.socket] = []
+            theirs: list[int] = []
+            for _ in range(2):
+                here, there = socket.socketpair()
+                given.callback(there.close)
+                ours.append(here)
+                theirs.append(there.fileno())
+            self.output, self.errors = (Collector(end.detach()) for end in ours)
+            self._pending = engine.begin(spec, Stdio(stdin=stdin, stdout=theirs[0], stderr=theirs[1]))
+
+    def complete(self) -> Container:
+        """Wait until it is made, with all guards on.
+
+        Raises:
+            EngineError: It could not be made; nothing is left behind.
+        """
+        return self._pending.complete()
+
+    def abandon(self) -> None:
+        """Take it back. No effect once it is complete."""
+        self._pending.abandon()
+
+
+def _complete(engine: Engine, spec: ContainerSpec, ahead: PendingChore | None) -> tuple[PendingChore, Container]:
+    """The container, verified: the one that was made ahead, where it still waits."""
+    if ahead is not None and (waiting := _waiting(ahead)) is not None:
+        return ahead, verified(engine, spec, waiting)
+    made = PendingChore(engine, spec)
+    return made, verified(engine, spec, made.complete())
+
+
+def _waiting(ahead: PendingChore) -> Container | None:
+    """What was made ahead; None where that failed, or it has ended: while the agent ran, it may have been to blame."""
+    try:
+        container = ahead.complete()
+    except EngineError:
+        return None
+    if container.wait(monotonic_s()) is None:
+        return container
+    container.destroy()
+    return None
 
 
 class _Overseer:
@@ -175,6 +203,7 @@ class _Overseer:
             denials=Denials(files=frozenset(spec.denied)).for_housekeeping(),
             rules=OwnPrograms(spec.command[0]),
             container=spec.label,
+            memory_fd=container.memory_fd,
         )
         # A copy of every file, packed; and what the agent could still write in the moment when it was ended for that.
         most_bytes = 2 * spec.limits.workspace_bytes + 4 * RESERVE_BYTES

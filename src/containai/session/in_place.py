@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from containai.errors import ContainaiError, ReviewError
 from containai.git_return.apply import InPlace
 from containai.plan.model import SessionPlan
-from containai.review.merge import Target, find_target, land
-from containai.review.read import Judge, begin_review
 from containai.workspace.git import run_git_as_user
 from containai.workspace.refs import Branch, is_ancestor
+
+if TYPE_CHECKING:
+    from containai.review.merge import Target
 
 
 def land_in_place(plan: SessionPlan) -> InPlace:
@@ -40,6 +42,9 @@ def _land(plan: SessionPlan, branch: Branch, tip: str) -> str:
 
 
 def _land_harmless(plan: SessionPlan, branch: Branch, tip: str) -> str:
+    from containai.review.merge import Target, find_target, land  # other sessions need none of the review
+    from containai.review.read import Judge, begin_review
+
     git_dir = plan.source.git_dir
     user = {"HOME": os.fspath(Path.home())}
     judge = Judge(key=b"", tree=plan.source.toplevel, user=user)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
-from containai.engine.protocol import Engine
+from containai.engine.protocol import ContainerSpec, Engine
 from containai.errors import ContainaiError, ReturnFailed
 from containai.git_return.apply import apply_return
 from containai.git_return.quarantine import Quarantine
@@ -18,7 +18,7 @@ from containai.plan.model import MountKind, SessionPlan
 from containai.record import dataclass
 from containai.render.containers import HOUSEKEEPING_PATH, render_housekeeping
 from containai.session.attesting import attest_returned
-from containai.session.housekeeping import WatchedPlaces, run_chore
+from containai.session.housekeeping import PendingChore, WatchedPlaces, run_chore
 from containai.session.in_place import land_in_place
 from containai.session.record import Phase, session_branch
 from containai.session.signals import EndingSignals
@@ -51,18 +51,23 @@ def bring_home(
     signals: EndingSignals | None = None,
     *,
     config_dir: Path,
+    ahead: PendingChore | None = None,
 ) -> Brought:
     """Finish the workspace in a container of its own, then apply the one returned ref.
 
     Idempotent: after an interruption it can simply be called again. A first request to end is let pass,
     a second one keeps the work in the session.
+
+    Args:
+        ahead: That container, where it has been made from ``render_finish`` while the agent ran.
     """
     record = directory.update(phase=Phase.RETURNING)
     brought = Brought(branch=plan.branch)
     problems: list[str] = []
     try:
         # The record's digest, not the plan's: recover has made a plan of its own.
-        finished = _finish(engine, directory, plan, record.config_sha256, quarantine, log, signals)
+        spec = render_finish(plan, record.config_sha256)
+        finished = _finish(engine, directory, spec, quarantine, log, signals, ahead)
     except ContainaiError as error:
         finished = FinishReport()
         problems.append(_told(error))
@@ -88,15 +93,8 @@ def _told(error: ContainaiError) -> str:
     return f"[{error.code}] {' '.join(filter(None, (error.summary, error.details)))}"
 
 
-def _finish(
-    engine: Engine,
-    directory: SessionDir,
-    plan: SessionPlan,
-    config_sha256: str,
-    quarantine: Quarantine,
-    log: EventLog,
-    signals: EndingSignals | None,
-) -> FinishReport:
+def render_finish(plan: SessionPlan, config_sha256: str) -> ContainerSpec:
+    """The container that finishes a session. Nothing in it depends on what the agent does."""
     command = finish_command(
         source=plan.source,
         branch=plan.branch,
@@ -105,9 +103,20 @@ def _finish(
         config_sha256=config_sha256,
         author=plan.author,
     )
-    spec = render_housekeeping(plan, "finish", command, supervised=True, needed=_needed(plan))
+    return render_housekeeping(plan, "finish", command, supervised=True, needed=_needed(plan))
+
+
+def _finish(
+    engine: Engine,
+    directory: SessionDir,
+    spec: ContainerSpec,
+    quarantine: Quarantine,
+    log: EventLog,
+    signals: EndingSignals | None,
+    ahead: PendingChore | None,
+) -> FinishReport:
     watch = WatchedPlaces(folder=directory.path, workspace=directory.workspace)
-    chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1, watch=watch)
+    chore = run_chore(engine, spec, quarantine, log, FINISH_TIMEOUT_S, signals, patience=1, watch=watch, ahead=ahead)
     report = parse_finish_output(chore.output)
     if chore.status != 0 or report.failed or not report.result:
         raise ReturnFailed(

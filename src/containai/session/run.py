@@ -19,6 +19,7 @@ from containai.host.clock import monotonic_s, since_process_start_s
 from containai.host.descriptors import allow_many
 from containai.plan.request import RunRequest
 from containai.render.containers import render_agent
+from containai.session.ahead import FinishAhead
 from containai.session.attend import Attended, attend
 from containai.session.decide import Host, decide
 from containai.session.engines import make_engine
@@ -80,11 +81,13 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
                 check_out_inside(container, session, signals)
             asked.pop_all()
         notes = (*decided.notes, *session.notes, *told, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
+        ahead = FinishAhead(engine, session)
+        always.callback(ahead.abandon)
         ended, guards = _attend(
-            engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo
+            engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo, ahead
         )
         say.progress("bringing the work home")
-        return _conclude(engine, session, ended, guards, signals, host)
+        return _conclude(engine, session, ended, guards, signals, host, ahead)
 
 
 def _attend(
@@ -97,6 +100,7 @@ def _attend(
     signals: EndingSignals,
     say: Reporter,
     undo: contextlib.ExitStack,
+    ahead: FinishAhead,
 ) -> tuple[Attended, Guards]:
     """Guard, start and attend the agent; every trace of its container is gone afterwards."""
     plan = session.plan
@@ -115,6 +119,7 @@ def _attend(
         gc.enable()
         guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
         session.directory.make_durable()  # while the agent already runs
+        ahead.begin(guards.supervisor.await_first_exec)
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
         container.await_end()
@@ -129,7 +134,13 @@ def _attend(
 
 
 def _conclude(
-    engine: Engine, session: OpenSession, ended: Attended, guards: Guards, signals: EndingSignals, host: Host
+    engine: Engine,
+    session: OpenSession,
+    ended: Attended,
+    guards: Guards,
+    signals: EndingSignals,
+    host: Host,
+    ahead: FinishAhead,
 ) -> Outcome:
     """Bring the work home and close the record; a log that takes no line leaves both to ``recover``."""
     from containai.session.returning import bring_home, keep_all, settle  # not needed for a start
@@ -145,6 +156,7 @@ def _conclude(
             session.log,
             signals,
             config_dir=host.config_file.parent,
+            ahead=ahead.pending,
         )
         session.log.append(Kind.SESSION, "session-end", status=ended.status)
         settle(session.directory, brought, ended.status)

@@ -27,6 +27,7 @@ _LOOK_AT_INTERPRETERS = 1
 SPOOL_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 18  # moved at once: other threads of the launcher get their turn between two
 _LAST_MOVE_S = 10.0  # of a disk that hangs; what is then left is for ``recover``
+_FIRST_EXEC_S = 0.5
 
 
 class _Store(ctypes.Structure):
@@ -69,8 +70,12 @@ class ExecSupervisor:
         denials: Denials = NOTHING_DENIED,
         rules: Decider | None = None,
         container: str = "",
+        memory_fd: int = -1,
     ) -> None:
-        """``container`` is the label of one that is not the agent's: its records say so."""
+        """``container`` is the label of one that is not the agent's: its records say so.
+
+        ``memory_fd`` is a ``Container``'s, for one supervisor alone: who asks waits for the next answer.
+        """
         self._notify_fd = notify_fd
         self._log = log
         self._on_failure = on_failure
@@ -79,6 +84,7 @@ class ExecSupervisor:
         self._denials = denials
         self._rules = rules
         self._container = container
+        self._memory_fd = memory_fd
         try:
             self._spool = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -98,11 +104,16 @@ class ExecSupervisor:
         self._problem = ""
         self.unmoved_bytes = 0
         self.first_exec_s: float | None = None
+        self._first = threading.Event()
 
     def start(self) -> None:
         """Begin to answer. Until then every exec waits."""
         self._writer.start()
         self._loop.start()
+
+    def await_first_exec(self) -> None:
+        """Wait for the first record, for a moment: where there is none yet, something keeps the program from coming."""
+        self._first.wait(_FIRST_EXEC_S)
 
     def stop(self) -> None:
         """Stop answering; what still asks fails. Idempotent.
@@ -134,7 +145,7 @@ class ExecSupervisor:
         decide = _DECIDE(self._decide) if self._rules is not None else _DECIDE()
         options = _LOOK_AT_INTERPRETERS if self._denials.files else 0
         why = self._library.containai_supervise(
-            self._notify_fd, self._stop_read, ctypes.byref(self._store), decide, options
+            self._notify_fd, self._stop_read, ctypes.byref(self._store), decide, options, self._memory_fd
         )
         if why == errno.ENOTRECOVERABLE:
             self._on_failure(AuditError("the rules of [exec] cannot be asked", details=self._problem))
@@ -164,6 +175,7 @@ class ExecSupervisor:
                 while self._move() and not self._given_up:
                     if self.first_exec_s is None:
                         self.first_exec_s = since_process_start_s()
+                        self._first.set()
                 if over:
                     return
         except AuditError as error:

@@ -13,13 +13,14 @@ import re
 import stat
 from collections.abc import Mapping
 from fnmatch import translate
-from typing import Any
+from typing import Any, BinaryIO
 
 from containai.policy.model import ExecRule
 from containai.record import dataclass
 
 DENY = 1 << 16  # native/supervise/supervise.c
 _LARGEST_HASHED = 256 * 1024 * 1024  # each exec of such a file waits for a fraction of a second
+_CHUNK_BYTES = 1 << 18
 _MAX_KNOWN = 4096
 _LOADER = re.compile(r"ld(-.+)?\.so(\.[0-9]+)*")
 
@@ -78,12 +79,15 @@ class RuleBook:
                     return None
                 if not os.fstatvfs(file.fileno()).f_flag & os.ST_RDONLY:
                     # The agent may hold a shared mapping, through which a file changes and its times do not.
-                    return hashlib.file_digest(file, "sha256").hexdigest()
+                    return _hash(file)
                 known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 if known not in self._digests:
+                    made = _hash(file)
+                    if made is None:
+                        return None
                     if len(self._digests) >= _MAX_KNOWN:
                         self._digests.clear()
-                    self._digests[known] = hashlib.file_digest(file, "sha256").hexdigest()
+                    self._digests[known] = made
                 return self._digests[known]
         except OSError:
             return None
@@ -106,6 +110,17 @@ def _prepare(rule: ExecRule) -> _Rule:
         patterns=tuple(re.compile(translate(pattern)) for pattern in rule.arguments),
         sha256=rule.sha256,
     )
+
+
+def _hash(file: BinaryIO) -> str | None:
+    """None where it has become larger than what is hashed: the agent can make it grow as fast as it is read."""
+    made, left = hashlib.sha256(), _LARGEST_HASHED
+    while chunk := file.read(_CHUNK_BYTES):
+        left -= len(chunk)
+        if left < 0:
+            return None
+        made.update(chunk)
+    return made.hexdigest()
 
 
 def _open(path: str, flags: int) -> int:

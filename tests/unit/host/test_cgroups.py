@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from containai.host.cgroups.delegation import Host, search
-from containai.host.cgroups.layout import Layout, parse_hierarchies, parse_membership
+from containai.host.cgroups.layout import Hierarchy, Layout, parse_hierarchies, parse_membership
 from containai.host.cgroups.limits import limits_of, memory_kills_file, read_memory_kills
 from containai.host.cgroups.model import UNLIMITED, Delegation, EffectiveLimits, Kind, NoDelegation
 from containai.policy.model import GIB, Limits
@@ -242,6 +242,21 @@ def test_v1_root_works_below_its_own_groups(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("containai.host.cgroups.delegation.os.access", lambda *_: True)
     found = search(v1_layout(v1_tree(tmp_path), GROUPS), host(0))
     assert found == Delegation(kind=Kind.V1, bases=(tmp_path / "pids", tmp_path / "memory/own", tmp_path / "cpu"))
+
+
+def test_v2_beside_v1_takes_the_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no controller there; what is in a group of it can be stopped and killed as a whole."""
+    v1 = v1_layout(v1_tree(tmp_path), GROUPS)
+    top = group(tmp_path / "unified", root=True)
+    beside = Hierarchy(mount_point=top, root="/", controllers=frozenset(), unified=True, read_only=False)
+    layout = replace(v1, hierarchies=(*v1.hierarchies, beside), membership={**v1.membership, "": "/"})
+    (top / "cgroup.controllers").write_text("\n")
+    monkeypatch.setattr("containai.host.cgroups.delegation.os.access", lambda *_: True)
+    found = search(layout, host(0))
+    assert isinstance(found, Delegation)
+    assert found.bases == (tmp_path / "pids", tmp_path / "memory/own", tmp_path / "cpu", top)
+    shut = replace(layout, hierarchies=(*v1.hierarchies, replace(beside, read_only=True)))
+    assert search(shut, host(0)) == search(v1, host(0))
 
 
 def test_v1_user_gets_the_commands_that_give_him_groups(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import socketserver
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -132,6 +134,33 @@ def test_a_daemon_that_cannot_be_asked_leaves_the_rest_unknown_and_refused() -> 
 def test_without_apparmor_in_enforce_mode_nothing_takes_its_place(changes: dict[str, Any]) -> None:
     """P6."""
     assert refusals(replace(GOOD, **changes)) == ["apparmor"]
+
+
+@pytest.mark.parametrize("mode", ["absent", "complain", None])
+def test_an_ordinary_user_needs_the_profile_in_which_the_first_process_may_read(mode: str | None) -> None:
+    """One that was loaded by an older version has not got it: that is found before a session is begun."""
+    facts = replace(GOOD, may_trace=False, apparmor_reading_mode="enforce")
+    assert refusals(facts) == []
+    assert facts.profile("docker")[0] == "containai-agent-reading"
+    facts = replace(facts, apparmor_reading_mode=mode)
+    assert refusals(facts) == ["apparmor"]
+    assert "containai-agent-reading" in finding(facts, "apparmor").summary
+    assert finding(facts, "apparmor").remedy[-1] == "sudo apparmor_parser -r /etc/apparmor.d/containai-agent"
+    for others in (replace(facts, may_trace=True), facts):
+        assert others.profile("embedded") == ("containai-agent", "enforce")
+    assert replace(facts, may_trace=True).profile("docker") == ("containai-agent", "enforce")
+
+
+def test_the_two_profiles_differ_by_their_rules_of_ptrace_alone() -> None:
+    text = (Path(str(resources.files("containai"))) / "data/apparmor/containai-agent").read_text()
+    one, two = (
+        [line.strip() for line in part.partition("{")[2].partition("\n}")[0].replace("-reading", "").splitlines()]
+        for part in re.split(r"^profile ", text, flags=re.MULTILINE)[1:]
+    )
+    rules, others = ([line for line in lines if line and not line.startswith("#")] for lines in (one, two))
+    assert len(rules) > 20
+    assert set(rules) - set(others) == {"ptrace (read, readby) peer=containai-agent,", "deny ptrace (trace, tracedby),"}
+    assert set(others) - set(rules) == {"ptrace (read, readby, trace, tracedby) peer=containai-agent,"}
 
 
 def test_auto_is_docker_only_where_all_of_it_passes() -> None:

@@ -95,6 +95,16 @@ def test_sockets(family: int, kind: int, protocol: int, *, allowed: bool) -> Non
     assert (PROFILE.decide("socket", (family, kind, protocol, 0, 0, 0)).action is Action.ALLOW) is allowed
 
 
+@pytest.mark.parametrize("above", [0, 1 << 32, 0xFFFFFFFF << 32], ids=hex)
+def test_no_socket_gets_a_filter(above: int) -> None:
+    """The kernel looks at the lower half of both words."""
+    for option in range(90):
+        decided = PROFILE.decide("setsockopt", (3, 1 | above, option | above, 0, 0, 0))
+        assert decided == (EPERM if option in (26, 50, 51, 52) else Decision(action=Action.ALLOW)), option
+    for level in (0, 6, 17, 41, 270):
+        assert PROFILE.decide("setsockopt", (3, level | above, 26, 0, 0, 0)).action is Action.ALLOW
+
+
 def test_only_exec_goes_to_the_supervisor() -> None:
     assert PROFILE.names(Action.NOTIFY) == {"execve", "execveat"}
 

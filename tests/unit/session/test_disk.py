@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from containai.errors import ContainaiError
+from containai.host.cgroups import Freezer
 from containai.host.holdings import Holdings
 from containai.host.measure import Measured
 from containai.session import disk
@@ -35,11 +38,15 @@ class Disk:
         unlinked: int = 0,
         unseen: bool = False,
         vanishing: int = 0,
+        still: int | None = None,
+        stops: bool = True,
     ) -> None:
         self.free = [each if isinstance(each, Space) else Space(bytes=each, files=MANY) for each in free]
         self.used = [each if isinstance(each, Space) else Space(bytes=each, files=10) for each in used]
         self.hidden, self.unlinked, self.unseen = hidden, unlinked, unseen
         self.vanishing = vanishing  # so many times something vanishes
+        self.still, self.stops = still, stops  # what is found while nothing moves; whether it can be had so
+        self.is_still, self.stopped = False, 0
         self.measured = self.looks = 0
         self.often = threading.Event()
         monkeypatch.setattr(disk, "_INTERVAL_S", 0.005)
@@ -51,6 +58,14 @@ class Disk:
             disk, "look", lambda *_: Holdings(unlinked_bytes=self.unlinked, locks=0, whole=not self.unseen)
         )
 
+    @contextmanager
+    def frozen(self) -> Iterator[bool]:
+        """In the place of ``Freezer``."""
+        self.stopped += 1
+        self.is_still = self.stops
+        yield self.stops
+        self.is_still = False
+
     def _free(self, _: Path) -> Space:
         self.looks += 1
         if self.looks > 40:
@@ -60,6 +75,8 @@ class Disk:
     def _measure(self, _: object, *, files: bool = False, **__: object) -> Measured:
         if not files:
             self.measured += 1
+        if self.is_still and self.still is not None:
+            return Measured(count=10 if files else self.still)
         found = self.used[min(self.measured, len(self.used)) - 1]
         self.vanishing -= 1
         vanished = int(self.vanishing >= 0)
@@ -74,7 +91,8 @@ def watched(tmp_path: Path, looks: Disk, *, most: int = 800 * MIB, reserve_bytes
         said.append(error)
         looks.often.set()
 
-    guard = DiskGuard(tmp_path, tmp_path, os.getpid(), most, fail, reserve_bytes=reserve_bytes)
+    freezer = None if looks.still is None else cast("Freezer", looks)
+    guard = DiskGuard(tmp_path, tmp_path, os.getpid(), most, fail, reserve_bytes=reserve_bytes, freezer=freezer)
     guard.start()
     assert looks.often.wait(60)
     guard.stop()
@@ -175,6 +193,41 @@ def test_names_that_vanish_each_time_are_held_against_it_once_so_much_is_gone(
     assert watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB], vanishing=4)) == ""
     seen_once = Disk(monkeypatch, [*begun, 49 * GIB], [MIB, MIB, 900 * MIB, MIB], vanishing=MANY)
     assert "943,718,400 bytes" in watched(tmp_path, seen_once)
+
+
+def test_what_is_hidden_from_a_look_is_found_while_nothing_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exchanged for something else in step with the measurement, nothing of it vanishes."""
+    begun: list[int | Space] = [50 * GIB] * 3
+    assert watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB])) == ""
+    assert "943,718,400 bytes" in watched(tmp_path, Disk(monkeypatch, [*begun, 49 * GIB], [MIB], still=900 * MIB))
+    scarce = Disk(monkeypatch, [600 * MIB, 600 * MIB, 500 * MIB], [MIB], still=100 * MIB)
+    assert "bytes left" in watched(tmp_path, scarce, most=20 * GIB)
+    large = Disk(monkeypatch, [*begun, 50 * GIB - 200 * MIB], [700 * MIB], still=900 * MIB)  # a clone, and what is gone
+    assert "943,718,400 bytes" in watched(tmp_path, large)
+
+
+def test_nobody_is_stopped_who_cannot_have_taken_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int | Space] = [50 * GIB] * 3
+    room = Disk(monkeypatch, [*begun, 50 * GIB - 200 * MIB], [MIB], still=MIB)
+    assert watched(tmp_path, room) == ""
+    assert (room.measured, room.stopped) == (2, 0)
+    neighbours = Disk(monkeypatch, [*begun, 49 * GIB], [MIB], still=MIB)
+    assert watched(tmp_path, neighbours) == ""
+    assert neighbours.stopped == 1  # until more is gone
+
+
+def test_who_cannot_be_stopped_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow keeps one from stopping; a session that sees to it is not believed for ever."""
+    free: list[int | Space] = [50 * GIB] * 4
+    once = Disk(monkeypatch, [*free, 49 * GIB], [MIB], still=MIB, stops=False)
+    assert watched(tmp_path, once) == ""
+    assert once.stopped == 1
+    free += [49 * GIB - n * 200 * MIB for n in range(20)]
+    again = Disk(monkeypatch, free, [MIB], still=MIB, stops=False)
+    assert "its processes cannot be stopped" in watched(tmp_path, again)
+    assert again.stopped == 3
 
 
 def test_a_first_look_that_is_cut_short_is_not_taken_for_what_there_was(

@@ -93,6 +93,29 @@ def test_a_digest_that_cannot_be_made_counts_as_the_one(program: int, monkeypatc
     assert book.decide(event("x"), program)
 
 
+@pytest.mark.timeout(30)
+def test_a_file_that_grows_while_it_is_hashed_is_not_read_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor answers nobody meanwhile, and the end of the session waits for it."""
+    path = tmp_path / "grows"
+    path.write_bytes(b"small")
+    fd = os.open(path, os.O_PATH)
+    look = os.fstat
+
+    def looked_at(asked: int) -> os.stat_result:
+        found = look(asked)
+        os.truncate(path, 1 << 42)  # as the agent does, a moment later
+        return found
+
+    monkeypatch.setattr(os, "fstat", looked_at)
+    book = RuleBook((ExecRule(name="d", sha256="0" * 64),), enforced=True)
+    try:
+        assert book.decide(event("x"), fd) == 1 | DENY
+    finally:
+        os.close(fd)
+
+
 def test_a_file_that_changes_without_a_new_time_is_hashed_again(tmp_path: Path) -> None:
     (tmp_path / "prog").write_bytes(b"\x7fELF innocent")
     book = RuleBook((ExecRule(name="d", sha256=hashlib.sha256(b"\x7fELF INNOCENT").hexdigest()),), enforced=True)

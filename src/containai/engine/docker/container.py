@@ -64,8 +64,9 @@ class DockerContainer(FirstProcess):
         usher: Usher | None,
         staging: Staging,
         podman: bool = False,
+        read_inside: bool = False,
     ) -> None:
-        super().__init__(spec, stdio, control, report)
+        super().__init__(spec, stdio, control, report, read_inside=read_inside)
         self._daemon, self._removals, self._identity, self._asked = daemon, removals, identity, asked
         self._door, self._usher, self._staging = door, usher, staging
         self._podman = podman

@@ -65,6 +65,7 @@ class DockerTools:
     landlock_abi: int
     apparmor_profile: str
     podman: bool = False  # whether Podman answers in Docker's place
+    may_trace: bool = True  # whether the launcher may read the memory of what the daemon started
 
 
 class DockerEngine:
@@ -72,6 +73,7 @@ class DockerEngine:
 
     name = "docker"
     prepares_inside = True
+    makes_ahead = True
 
     def __init__(self, tools: DockerTools, daemon: Daemon | None = None) -> None:
         self._tools = tools
@@ -150,6 +152,7 @@ class DockerEngine:
             container = DockerContainer(
                 spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
                 asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
+                read_inside=self._reads_inside(spec),
             )  # fmt: skip
             undo.callback(container.close_descriptors)
             staging.forget()  # 5
@@ -216,6 +219,9 @@ class DockerEngine:
         finally:
             os.close(fd)
 
+    def _reads_inside(self, spec: ContainerSpec) -> bool:
+        return spec.supervised and not self._tools.may_trace
+
     def _encode(self, spec: ContainerSpec, terminal: bool) -> bytes:
         return encode_spec(
             command=spec.command,
@@ -233,6 +239,7 @@ class DockerEngine:
             apparmor_profile="",  # Docker has put it on
             supervised=spec.supervised,
             terminal=terminal,
+            read_inside=self._reads_inside(spec),
             made=_made(spec),
             preparation=spec.preparation,
             preparation_environment=spec.preparation_environment,

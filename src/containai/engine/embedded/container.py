@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 
-from containai.engine.first_process import END_TIMEOUT_S, FirstProcess, Report
+from containai.engine.embedded.monitor import Monitor
+from containai.engine.first_process import FirstProcess, Report
 from containai.engine.protocol import ContainerSpec, Stdio
-from containai.host import process
-from containai.host.cgroups import Cgroup
+from containai.host.cgroups import Cgroup, Freezer, find_freezer
+
+_PATIENCE_S = 0.5
 
 
 class EmbeddedContainer(FirstProcess):
@@ -21,31 +22,23 @@ class EmbeddedContainer(FirstProcess):
         control: socket.socket,
         report: Report,
         *,
-        monitor: process.Child,
+        monitor: Monitor,
         cgroup: Cgroup | None,
     ) -> None:
         super().__init__(spec, stdio, control, report)
         self._monitor = monitor
         self._cgroup = cgroup
 
+    def find_freezer(self) -> Freezer | None:
+        """The kernel kills what stands still, too: the leash and the death signal hold meanwhile."""
+        return find_freezer(self.pid)
+
     def destroy(self) -> None:
         """End every process, close every descriptor, remove the cgroup. Idempotent."""
         self.end_first_process()
-        end_monitor(self._monitor)
+        self._monitor.end(_PATIENCE_S)
         self.close_descriptors()
         if self._cgroup is not None:
             self._cgroup.kill()
             self._cgroup.destroy()
             self._cgroup = None
-
-
-def end_monitor(monitor: process.Child) -> None:
-    """End bubblewrap's process outside the container, which takes the container with it."""
-    if monitor.poll() is None:
-        with contextlib.suppress(process.TimeoutExpired):
-            monitor.wait(timeout=0.5)
-    if monitor.poll() is None:
-        monitor.kill()
-        monitor.wait(timeout=END_TIMEOUT_S)
-    if monitor.stderr is not None:
-        monitor.stderr.close()

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from containai.engine.embedded.bounds import bound_container, shared_rlimits
-from containai.engine.embedded.container import EmbeddedContainer, end_monitor
+from containai.engine.embedded.container import EmbeddedContainer
 from containai.engine.embedded.denied import deny_programs
+from containai.engine.embedded.monitor import KILLED, Monitor
 from containai.engine.embedded.reach import Staging, plan_staging
 from containai.engine.first_process import memory_file, receive_report
 from containai.engine.protocol import ContainerSpec, Expectation, Stdio
@@ -61,6 +62,7 @@ class EmbeddedEngine:
 
     name = "embedded"
     prepares_inside = False
+    makes_ahead = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -84,14 +86,18 @@ class EmbeddedEngine:
             undo.callback(ours.close)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             monitor = self._launch(spec, stdio, theirs, cgroup)
-            undo.callback(end_monitor, monitor)
+            undo.callback(monitor.end)
+            undo.callback(ours.close)  # before: so the first process ends, and the monitor with it
             return PendingEmbedded(spec, stdio, monitor, ours, cgroup, undo.pop_all(), shim=self._tools.shim)
 
     def _launch(
         self, spec: ContainerSpec, stdio: Stdio, control: socket.socket, cgroup: cgroups.Cgroup | None
-    ) -> process.Child:
-        with contextlib.ExitStack() as held:
+    ) -> Monitor:
+        with contextlib.ExitStack() as held, contextlib.ExitStack() as failed:
             held.callback(control.close)
+            leash, ours = os.pipe()
+            held.callback(os.close, leash)
+            failed.callback(os.close, ours)
             files: list[int] = []
 
             def hold(content: bytes) -> int:
@@ -116,18 +122,22 @@ class EmbeddedEngine:
                     "init",
                     str(hold(self._encode(spec, stdio.terminal))),
                     str(control.fileno()),
+                    str(leash),
                     *map(str, streams),
                 ),
             )
             args_fd = hold(b"\0".join(map(os.fsencode, arguments[: arguments.index("--")])) + b"\0")
             inside = arguments[arguments.index("--") :]
-            tether = self._tether_to(staging.arguments, cgroup, spec.identity.agent_uid, spec.identity.agent_gid)
+            options = ("--leash", str(leash), *staging.arguments)
+            tether = self._tether_to(options, cgroup, spec.identity.agent_uid, spec.identity.agent_gid)
             prefix = self._tools.delegation.command_prefix(spec.limits) if cgroup is None else ()
-            return process.spawn(  # 3
+            child = process.spawn(  # 3
                 [*prefix, *tether, str(self._tools.bwrap), "--args", str(args_fd), *inside],
                 stderr=process.PIPE,
-                pass_fds=(*files, control.fileno(), *streams),
+                pass_fds=(*files, control.fileno(), leash, *streams),
             )
+            failed.pop_all()
+            return Monitor(child, ours)
 
     def settle(self) -> tuple[str, ...]:
         """Nothing is left once a container is destroyed."""
@@ -137,9 +147,9 @@ class EmbeddedEngine:
         """The argument prefix that ties a host process to this launcher."""
         return tether_prefix(self._tools.shim, (), uid=uid, gid=gid)
 
-    def _tether_to(self, staging: Sequence[str], cgroup: cgroups.Cgroup | None, uid: int, gid: int) -> tuple[str, ...]:
+    def _tether_to(self, options: Sequence[str], cgroup: cgroups.Cgroup | None, uid: int, gid: int) -> tuple[str, ...]:
         joins = [part for file in (cgroup.procs_files if cgroup else ()) for part in ("--join", str(file))]
-        return tether_prefix(self._tools.shim, (*joins, *staging), uid=uid, gid=gid)
+        return tether_prefix(self._tools.shim, (*joins, *options), uid=uid, gid=gid)
 
     def _encode(self, spec: ContainerSpec, terminal: bool) -> bytes:
         return encode_spec(
@@ -174,7 +184,7 @@ class PendingEmbedded:
         self,
         spec: ContainerSpec,
         stdio: Stdio,
-        monitor: process.Child,
+        monitor: Monitor,
         control: socket.socket,
         cgroup: cgroups.Cgroup | None,
         undo: contextlib.ExitStack,
@@ -192,16 +202,13 @@ class PendingEmbedded:
             EngineError: The container could not be made; nothing is left behind.
         """
         with self._undo as undo:
+            if problem := self._monitor.await_word(self._control):
+                raise _not_created(problem)
             report = receive_report(self._control)  # 4
             if report.pid == 0:
-                said = b"" if self._monitor.stderr is None else self._monitor.stderr.read()  # to the monitor's end
-                details = report.problem or said.decode(errors="replace").strip()
-                raise EngineError(
-                    "the container could not be created",
-                    code="engine.create",
-                    details=details,
-                    remedy=[*(_NO_ROOM_FOR_FILTERS if _ENOTSUPP in details else ()), "containai doctor"],
-                )
+                raise _not_created(report.problem or self._monitor.last_words())
+            if self._monitor.has_ended():  # before the first process was tied to it
+                raise _not_created(KILLED)
             bound_container(self._shim, report.pid)  # 5
             container = EmbeddedContainer(
                 self._spec, self._stdio, self._control, report, monitor=self._monitor, cgroup=self._cgroup
@@ -212,3 +219,8 @@ class PendingEmbedded:
     def abandon(self) -> None:
         """Take it back. No effect once it is complete."""
         self._undo.close()
+
+
+def _not_created(details: str) -> EngineError:
+    remedy = [*(_NO_ROOM_FOR_FILTERS if _ENOTSUPP in details else ()), "containai doctor"]
+    return EngineError("the container could not be created", code="engine.create", details=details, remedy=remedy)

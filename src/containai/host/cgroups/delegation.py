@@ -223,7 +223,15 @@ def _search_v1(layout: Layout, host: Host) -> Delegation | NoDelegation:
         return remedies.no_own_group(own_groups[0]) if host.uid == 0 else remedies.no_delegation_v1(host.uid, given)
     if host.swap and not (bases[1] / V1_SWAP).exists():
         return remedies.no_swap_accounting()
-    return Delegation(kind=Kind.V1, bases=tuple(bases))
+    return Delegation(kind=Kind.V1, bases=(*bases, *_beside_v1(layout, host)))
+
+
+def _beside_v1(layout: Layout, host: Host) -> tuple[Path, ...]:
+    """Where v2 without controllers is mounted too: its groups can be stopped and killed as a whole."""
+    found = layout.unified()
+    if found is None or found[0].read_only or not os.access(found[1] / "cgroup.procs", os.W_OK):
+        return ()
+    return (found[1],) if _is_writable_v1(found[1], host.uid) else ()
 
 
 def _is_writable_v1(group: Path, uid: int) -> bool:

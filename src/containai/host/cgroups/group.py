@@ -71,7 +71,7 @@ class Cgroup:
             return
         self._stop_forks()
         while pids := self.processes():
-            if not self._kill_at_once():
+            if not self._kill_at_once() or len(self.directories) > 1:  # one may not have entered all of them yet
                 for pid in pids:
                     self._kill_one(pid)
             if monotonic_s() > deadline_s:
@@ -168,7 +168,7 @@ def create(delegation: Delegation, name: str, limits: Limits) -> Cgroup | None:
         if delegation.kind is Kind.V2:
             write_v2(group.directories[0], limits)
         else:
-            write_v1(dict(zip(CONTROLLERS, group.directories, strict=True)), limits)
+            write_v1(dict(zip(CONTROLLERS, group.directories, strict=False)), limits)  # v2's has none
     except OSError as error:
         for directory in made:
             with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ class Delegation:
     Attributes:
         kind: How.
         bases: Directories below which groups are made: v1 one for each of ``CONTROLLERS`` in that
-            order, v2 a single one, systemd none.
+            order, and one of v2's where that is mounted beside; v2 a single one, systemd none.
         parent: v2, root: the directory that holds ``bases[0]`` and hands its controllers down.
         leaf: v2: the group that the processes of ``bases[0]`` must move to before controllers can be
             enabled in it. Source: cgroup-v2.rst, "No Internal Process Constraint".
