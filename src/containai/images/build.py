@@ -189,7 +189,11 @@ def make_rootfs(daemon: Daemon, suite: str, say: Callable[[str], None]) -> str:
                 remedy=[f"df -h {tempfile.gettempdir()} /tmp", "TMPDIR=/with/more/room containai image build ..."],
             )
         if done.status != 0:
-            raise EngineError("mmdebstrap failed", code="image.rootfs", details=done.said[-2000:])
+            raise EngineError(
+                "mmdebstrap failed",
+                code="image.rootfs",
+                details=done.said[-2000:],
+            )
         try:
             return daemon.import_archive(archive, f"containai-rootfs:{suite}")
         except EngineError as error:
