@@ -234,3 +234,13 @@ def test_work_survives_a_return_that_fails(product: Product) -> None:
     away.rename(product.repository / ".git")
     assert product.command("recover").status == 0
     assert product.git("show", "shell/session-1:f") == "x"
+
+
+def test_of_a_return_that_git_refuses_the_reason_is_told(product: Product) -> None:
+    modules = '[submodule "../../x"]\n\tpath = sub\n\turl = ./sub\n'
+    (product.repository / ".gitmodules").write_text(modules)
+    product.git("add", "-A")
+    product.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "modules")
+    ran = product.run("echo new > new", "--network-proxy", "none")
+    assert "gitmodulesName: disallowed submodule name: ../../x'" in ran.result["problem"]
+    assert (Path(ran.result["kept"]) / "workspace" / "new").read_text() == "new\n"

@@ -13,8 +13,6 @@ import pytest
 from containai.audit.chain import GENESIS, link
 from tests.support.product import Product, make_repository
 
-pytestmark = pytest.mark.user
-
 NET = ("--network-proxy", "none")
 
 
@@ -212,6 +210,7 @@ def test_a_damaged_log_is_shown_as_far_as_it_can_be_and_called_damaged(
         assert (shown.status, [json.loads(line) for line in shown.stdout.splitlines()]) == (1, events)
 
 
+@pytest.mark.user
 def test_a_whole_log_is_shown_without_a_word(user: Product, prepared: tuple[Product, str, str, str]) -> None:
     for session in prepared[1:]:
         shown = user.command("log", session)
@@ -228,6 +227,7 @@ def test_nothing_is_decided_onto_a_log_that_was_edited(user: Product, prepared: 
     assert user.git("for-each-ref") == before
 
 
+@pytest.mark.user
 @pytest.mark.parametrize("damage", ["edited", "spliced", "doubled"])
 def test_recover_states_nothing_about_a_log_that_was_edited(
     user: Product, prepared: tuple[Product, str, str, str], damage: str

@@ -90,6 +90,15 @@ def test_replace_refs_are_not_followed(repository: Path) -> None:
     assert run_git(subject, git_dir=repository / ".git").stdout == b"second\n"
 
 
+def test_grafts_are_not_followed(repository: Path) -> None:
+    (repository / ".git" / "info").mkdir(exist_ok=True)
+    (repository / ".git" / "info" / "grafts").write_text(git(repository, "rev-parse", "HEAD") + "\n")
+    count = ["rev-list", "--count", "HEAD"]
+    assert git(repository, *count) == "1"
+    seen = run_git(count, git_dir=repository / ".git")
+    assert (seen.stdout, seen.said) == (b"2\n", "")
+
+
 def test_missing_git_has_a_remedy(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(host_git, "HOST_ENVIRONMENT", {"PATH": str(tmp_path)})
     with pytest.raises(WorkspaceError) as caught:

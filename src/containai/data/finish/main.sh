@@ -74,7 +74,9 @@ else
     [ -z "$theirs" ] || leave "not returned: commits that no push brought home"
     note "the workspace's repository could not be used; its files are committed onto what was pushed last${why:+. Git said}" "$why"
     if ! finish_files; then
-        why=$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')
+        # What the host's git said, which has the reason, before what ours makes of it.
+        why=$(printf '%s\n' "${said:-}" | sed -n 's/^remote: *error: *\(.*[^ ]\) *$/\1/p' | head -n 1)
+        [ -n "$why" ] || why=$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')
         say failed "${why:+git said: $(quoted "$why" 150)}"
         exit 1
     fi

@@ -222,5 +222,9 @@ class PendingEmbedded:
 
 
 def _not_created(details: str) -> EngineError:
-    remedy = [*(_NO_ROOM_FOR_FILTERS if _ENOTSUPP in details else ()), "containai doctor"]
-    return EngineError("the container could not be created", code="engine.create", details=details, remedy=remedy)
+    return EngineError(
+        "the container could not be created",
+        code="engine.create",
+        details=details,
+        remedy=[*(_NO_ROOM_FOR_FILTERS if _ENOTSUPP in details else ()), "containai doctor"],
+    )
