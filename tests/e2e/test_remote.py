@@ -91,7 +91,8 @@ def test_two_runs_at_once_share_one_clone(product: Product, server: GitOverHttps
     running = [product.start(f"echo {n} > f{n}", server.url) for n in range(3)]
     results = [json.loads(process.communicate(timeout=90)[0]) for process in running]
     assert sorted(result["branch"] for result in results) == [f"shell/session-{n}" for n in (1, 2, 3)]
-    assert git(kept_at(product, server), "fsck") == ""
+    # Of two statements that are noted at once one is made again; the first then dangles.
+    assert git(kept_at(product, server), "fsck", "--no-dangling") == ""
 
 
 @pytest.mark.parametrize("how", ["broken", "killed"])
