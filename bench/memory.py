@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.measure import table
-from bench.place import Absent, Place
+from bench.place import Absent, Place, small_repository
 
 GOAL_MB = 80
 _TRIES = 3
@@ -37,7 +37,7 @@ def section(place: Place) -> Iterator[str]:
 
 
 def _one_session(place: Place) -> dict[str, float]:
-    argv = place.session(place.work / "small", "/bin/sh", "-c", _IDLE)
+    argv = place.session(small_repository(place), "/bin/sh", "-c", _IDLE)
     # stdout and stderr are apart, and the agent's output comes on the latter.
     with subprocess.Popen(argv, env=place.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as launcher:
         assert launcher.stderr

@@ -127,8 +127,10 @@ def git(repository: Path, *arguments: str, stdin: bytes = b"") -> str:
 
 
 def small_repository(place: Place) -> Path:
-    """Three files in one commit."""
+    """Three files in one commit; made once."""
     repository = place.work / "small"
+    if repository.exists():
+        return repository
     repository.mkdir()
     git(repository, "init", "-q", "-b", "main")
     for name in ("README.md", "main.py", "test_main.py"):
