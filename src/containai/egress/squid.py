@@ -122,11 +122,7 @@ class Squid:
             os.mkfifo(self._directory / _FIFO, 0o600)
             self._give(*pages.iterdir(), pages, self._directory / _FIFO, self._directory)
         except OSError as error:
-            raise EgressError(
-                "the proxy's files cannot be written",
-                details=str(error),
-                remedy=["df -h: is there room where the state is kept?"],
-            ) from error
+            raise _unwritable(error) from error
 
     def _give(self, *paths: Path) -> None:
         if os.geteuid() == 0:
@@ -152,11 +148,7 @@ class Squid:
                 file.write(config)
             self._give(path)
         except OSError as error:
-            raise EgressError(
-                "the proxy's files cannot be written",
-                details=str(error),
-                remedy=["df -h: is there room where the state is kept?"],
-            ) from error
+            raise _unwritable(error) from error
         return process.spawn(self._command, cwd=self._directory, stderr=self._say_fd)
 
     def connect(self) -> socket.socket:
@@ -349,3 +341,11 @@ def remove_shared_memory(service: str) -> None:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:500]
+
+
+def _unwritable(error: OSError) -> EgressError:
+    return EgressError(
+        "the proxy's files cannot be written",
+        details=str(error),
+        remedy=["df -h: is there room where the state is kept?"],
+    )

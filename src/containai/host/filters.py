@@ -9,7 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from containai.host.holdings import tasks_beside
+from containai.host.holdings import status_number, tasks_beside
+
+_COUNT = b"Seccomp_filters"
 
 
 def mapped_kernel_bytes() -> int:
@@ -29,15 +31,10 @@ def count_filters(first: int, most: int) -> int:
     Raises:
         OSError: The container has ended.
     """
-    given, total = _filters_of(first), 0
+    given, total = status_number(first, _COUNT), 0
     for task in tasks_beside(first):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-            total += max(0, _filters_of(task) - given)
+            total += max(0, status_number(task, _COUNT) - given)
         if total > most:
             break
     return total
-
-
-def _filters_of(task: int) -> int:
-    status = Path(f"/proc/{task}/status").read_bytes()
-    return int(status.partition(b"\nSeccomp_filters:")[2].split(None, 1)[0])

@@ -114,7 +114,7 @@ def look(first: int, place: Path, *, most_locks: int = -1) -> Holdings:
         if task == first:
             continue
         try:
-            process = _process_of(task)
+            process = status_number(task, b"Tgid")
             # A table that the threads of a process share is looked at once.
             if task == process or process not in all_tasks or not _share_descriptors(task, process):
                 _look_at_descriptors(found, task)
@@ -128,9 +128,10 @@ def look(first: int, place: Path, *, most_locks: int = -1) -> Holdings:
     return Holdings(unlinked_bytes=sum(found.blocks.values()) * _BLOCK_BYTES, locks=locks, whole=found.whole)
 
 
-def _process_of(task: int) -> int:
+def status_number(task: int, name: bytes) -> int:
+    """A number that the kernel tells of a thread. Source: proc_pid_status(5)."""
     status = Path(f"/proc/{task}/status").read_bytes()
-    return int(status.partition(b"\nTgid:")[2].split(None, 1)[0])
+    return int(status.partition(b"\n" + name + b":")[2].split(None, 1)[0])
 
 
 def _share_descriptors(task: int, process: int) -> bool:

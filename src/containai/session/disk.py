@@ -98,7 +98,7 @@ class DiskGuard(Lookout):
         self._highest, self._measured_at = _most(self._highest, free), _most(self._measured_at, free)
         lost = self._measured_at.bytes - free.bytes
         due = lost > self._most_bytes // _STEPS and monotonic_s() > self._not_before
-        if not (due or not self._has_looked or self._is_scarce(free) or self._is_few(free)):
+        if not (due or not self._has_looked or self._is_short(free)):
             return None
         start = monotonic_s()
         held = self._measure(start + _URGENT_S, with_files=self._had is None or self._is_few(free))
@@ -116,7 +116,7 @@ class DiskGuard(Lookout):
     def _might_hide(self, free: Space, had: Space) -> bool:
         """Whether so much is gone that it could hold more than it may, if all of that were its."""
         lost = self._highest.bytes - free.bytes
-        return had.bytes + lost > self._most_bytes or self._is_scarce(free) or self._is_few(free)
+        return had.bytes + lost > self._most_bytes or self._is_short(free)
 
     def _look_in_stillness(self, had: Space) -> ContainaiError | None:
         if self._freezer is None:
@@ -136,6 +136,9 @@ class DiskGuard(Lookout):
             bytes=max(0, held.bytes - max(0, self._begun.bytes - free.bytes)),
             files=max(0, held.files - max(0, self._begun.files - free.files)),
         )
+
+    def _is_short(self, free: Space) -> bool:
+        return self._is_scarce(free) or self._is_few(free)
 
     def _is_scarce(self, free: Space) -> bool:
         return free.bytes < self._reserve_bytes and self._begun.bytes - free.bytes > RESERVE_BYTES // _STEPS
@@ -166,7 +169,7 @@ class DiskGuard(Lookout):
 
         def give_up() -> bool:
             free = free_space(self._workspace)
-            return monotonic_s() > urgent_s and (self._is_scarce(free) or self._is_few(free))
+            return monotonic_s() > urgent_s and self._is_short(free)
 
         tree = self._measure_trees(trees, give_up, timeout_s, files=False)
         files = self._measure_trees(trees, give_up, timeout_s, files=True) if with_files else tree
@@ -190,7 +193,7 @@ class DiskGuard(Lookout):
                 return Measured(count=most, hidden=found.hidden)
             free = free_space(self._workspace)
             lost = self._highest.bytes - free.bytes
-            if not (lost > self._most_bytes or self._is_scarce(free) or self._is_few(free)):
+            if not (lost > self._most_bytes or self._is_short(free)):
                 return Measured(count=most)
         return Measured(count=most, hidden="names in it vanish while it is measured")
 

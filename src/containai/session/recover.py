@@ -69,6 +69,7 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
             yield _failed(damaged.id, "", why)
     for directory, record in sessions:
         on_purpose = record.phase is Phase.UNRETURNED and not record.push
+        taken = True
         try:
             if record.phase is Phase.ENDED and directory.has_leftovers and directory.lock():
                 directory.remove_workspace()
@@ -77,21 +78,19 @@ def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Ite
                 yield _recover_records(directory, record)
             if record.phase is Phase.ENDED or (on_purpose and wanted is None):
                 continue
-            if not directory.lock():
-                if wanted is not None:
-                    raise StateError(
-                        f"session {record.id} is running",
-                        code="state.running",
-                        remedy=["containai log --follow   # until it ends"],
-                    )
-                continue
-            yield _recover(directory, record, state_dir, config_dir)
-        except Exception as error:
-            if isinstance(error, StateError) and error.code == "state.running":
-                raise
+            taken = directory.lock()
+            if taken:
+                yield _recover(directory, record, state_dir, config_dir)
+        except Exception as error:  # noqa: BLE001 - whatever one session's work does, the others are recovered
             yield _failed(record.id, record.branch, error)
         finally:
             directory.unlock()
+        if not taken and wanted is not None:
+            raise StateError(
+                f"session {record.id} is running",
+                code="state.running",
+                remedy=["containai log --follow   # until it ends"],
+            )
 
 
 def _failed(session_id: str, branch: str, error: Exception) -> Recovered:

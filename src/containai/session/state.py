@@ -120,11 +120,7 @@ class SessionDir:
             if record.phase not in (Phase.CREATING, Phase.RUNNING):
                 _sync(self.path)
         except OSError as error:
-            raise StateError(
-                "the session record cannot be written",
-                details=f"{self.path}: {error}",
-                remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
-            ) from error
+            raise self._unwritable(error) from error
 
     def make_durable(self) -> None:
         """Make sure that a loss of power leaves the session and what a return needs: the record and the quarantine.
@@ -140,11 +136,14 @@ class SessionDir:
             for path in (self.path, self.path.parent):
                 _sync(path)
         except OSError as error:
-            raise StateError(
-                "the session record cannot be written",
-                details=f"{self.path}: {error}",
-                remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StateError:
+        return StateError(
+            "the session record cannot be written",
+            details=f"{self.path}: {error}",
+            remedy=[f"ls -ld {self.path}", "df -h: is there room where the state is kept?"],
+        )
 
     def read(self) -> SessionRecord:
         """Read the record.
