@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,5 +215,13 @@ def _ignored(tree: Path, git_dir: Path, user: Mapping[str, str], added: Iterable
 
 
 def _behind_link(tree: Path, path: bytes) -> bool:
-    parts = path.split(b"/")[:-1]
-    return any(os.path.islink(os.path.join(os.fsencode(tree), *parts[:n])) for n in range(1, len(parts) + 1))
+    place = os.fsencode(tree)
+    for part in path.split(b"/")[:-1]:
+        place += b"/" + part
+        try:
+            mode = os.lstat(place).st_mode
+        except OSError:  # nothing is there, so nothing is below it
+            return False
+        if stat.S_ISLNK(mode):
+            return True
+    return False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from containai.review.model import Change
-from containai.review.reach import Reach, find_links
+from containai.review.reach import Reach, _behind_link, find_links
 
 
 def names(links: dict[bytes, bytes], path: bytes) -> set[bytes]:
@@ -51,3 +54,11 @@ def test_a_setting_holds_for_what_is_below_its_path() -> None:
     assert found(b"tools/hooks/pre-commit") == ["core.hookspath"]
     assert found(b"filter.py") == ["filter.x.clean"]
     assert found(b"tools/hooksmith") == found(b"a/filter.py") == []
+
+
+def test_what_stands_behind_a_link_of_the_working_tree(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    os.symlink("real", tmp_path / "link")
+    assert _behind_link(tmp_path, b"link/f")
+    assert _behind_link(tmp_path, b"link/deep/f")
+    assert not any(_behind_link(tmp_path, path) for path in (b"link", b"real/deep/f", b"real/none/f", b"none/link/f"))
