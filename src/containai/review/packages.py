@@ -20,9 +20,13 @@ LOCK_FILES = re.compile(
     r"|pylock.*\.toml|pipfile\.lock|conda-lock\.yml|.*requirements.*\.(?:txt|in)|constraints.*\.txt|cargo\.lock|go\.sum|gemfile\.lock|composer\.lock|flake\.lock|packages\.lock\.json"
     r"|gradle\.lockfile|mix\.lock|pubspec\.lock|package\.resolved|podfile\.lock|module\.bazel\.lock|\.terraform\.lock\.hcl|cabal\.project\.freeze"
 )
+_NPM_FILES = frozenset({"package-lock.json", "npm-shrinkwrap.json"})
+_JSON_FILES = _NPM_FILES | {"flake.lock"}
+_TOML_FILES = frozenset({"cargo.lock", "poetry.lock", "uv.lock", "pdm.lock"})
+# Each part is bounded: what begins like a source at each of a million places must not be read to its end each time.
 _SOURCE = re.compile(
-    r"(?i)\b(?:(git\+)?[a-z][a-z0-9+.-]*://(?:[^\s/@\"']*@)?([a-z0-9.-]+)|(git@[a-z0-9.-]+)|(file:[^\s\"']+))"
-    r"(?::[0-9]+)?[:/]?([^\s/\"'#?:]+/[^\s/\"'#?]+)?"
+    r"(?i)\b(?:(git\+)?[a-z][a-z0-9+.-]{0,30}://(?:[^\s/@\"']{0,200}@)?([a-z0-9.-]+)|(git@[a-z0-9.-]+)|(file:[^\s\"']+))"
+    r"(?::[0-9]+)?[:/]?([^\s/\"'#?:]{1,200}/[^\s/\"'#?]{1,200})?"
 )
 _FORGES = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "sr.ht", "git.sr.ht", "dev.azure.com")
 # Keys of package.json that nothing runs, resolves or obeys. Source: npm, package-json(5).
@@ -63,6 +67,8 @@ def new_sources(name: str, before: str, after: str) -> Iterator[str]:
     Args:
         name: The file's, in lower case.
     """
+    if not _can_be_read(name, after) and _can_be_read(name, before):
+        yield "it can no longer be read here"
     fresh = sorted(_sources(name, after) - _sources(name, before))
     if fresh:
         yield _few(fresh, 80)
@@ -97,15 +103,27 @@ def _flake_sources(lock: Mapping[str, Any]) -> Iterator[str]:
                 yield "/".join(str(word) for word in words if word)
 
 
+def _can_be_read(name: str, text: str) -> bool:
+    """False for what is no data of its format, for us: a package manager may read deeper, or longer numbers."""
+    try:
+        if name in _JSON_FILES:
+            json.loads(text or "{}")
+        elif name in _TOML_FILES:
+            tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _contents(name: str, text: str) -> dict[str, str]:
     """Digests by package and version, of the formats that are data."""
-    if name in ("package-lock.json", "npm-shrinkwrap.json"):
+    if name in _NPM_FILES:
         packages = _json(text).get("packages")
         if not isinstance(packages, dict):
             return {}
         known = ((place, about) for place, about in packages.items() if isinstance(about, dict))
         return {f"{place} {about.get('version')}": str(about.get("integrity")) for place, about in known}
-    if name in ("cargo.lock", "poetry.lock", "uv.lock", "pdm.lock"):
+    if name in _TOML_FILES:
         packages = _toml(text).get("package")
         if not isinstance(packages, list):
             return {}
@@ -134,5 +152,6 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _few(words: list[str], most: int) -> str:
-    few = ", ".join(shown(word.encode("utf-8", "surrogateescape"))[:most] for word in words[:_SHOWN])
+    # JSON can hold half of a surrogate pair, which is no text: it is shown as the bytes that it would be.
+    few = ", ".join(shown(word.encode("utf-8", "surrogatepass"))[:most] for word in words[:_SHOWN])
     return few + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")

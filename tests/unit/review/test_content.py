@@ -239,6 +239,29 @@ def test_a_version_with_another_content_is_named() -> None:
     assert "a 1" in kinds("Cargo.lock", cargo.replace("aa", "bb"), cargo)["lock"]
 
 
+def test_a_lock_file_that_cannot_be_read_any_more_is_a_trigger() -> None:
+    deep = '{"nodes": {}, "x": %s}' % ("[" * 2000 + "]" * 2000)
+    assert "read" in kinds("flake.lock", deep, "{}")["lock"]
+    assert "read" in kinds("package-lock.json", "{", "")["lock"]
+    assert "read" in kinds("Cargo.lock", "a = [" * 9, "")["lock"]
+    assert "lock" not in kinds("flake.lock", deep, "{")
+
+
+def test_half_a_character_in_json_is_shown() -> None:
+    assert "\\xed\\xa0\\x80" in kinds("package.json", '{"\\ud800": 1}')["package"]
+    flake = '{"nodes": {"n": {"locked": {"type": "\\udfff"}}}}'
+    assert "\\xed\\xbf\\xbf" in kinds("flake.lock", flake)["lock"]
+
+
+@pytest.mark.timeout(100)
+def test_a_megabyte_of_words_takes_no_hours() -> None:
+    """Each of these took minutes to hours; the limit is the suite's own, for a test."""
+    for text in ("a." * 500_000, "git@" * 250_000, "a://" * 250_000):
+        kinds("yarn.lock", text)
+    for word in ("secret", "pwd", "password="):
+        kinds("notes.txt", (word * 600 + "\n") * 260)
+
+
 @pytest.mark.parametrize("code", [0x2028, 0x2029, 0x180B, 0x2065, 0xE0001, 0xE0100, 0xFFF0, 0x00AD, 0x1BCA0])
 def test_every_character_that_may_be_left_out_is_hidden(code: int) -> None:
     assert "unicode" in kinds("a.js", f"x{chr(code)}y\n")
