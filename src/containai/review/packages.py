@@ -14,6 +14,7 @@ from typing import Any
 from containai.review.model import shown
 
 _SHOWN = 5
+_MOST_DOTS = 40  # in a line of a lock file: an address or a version has a few
 
 LOCK_FILES = re.compile(
     r"package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|deno\.lock|poetry\.lock|uv\.lock|pdm\.lock|pixi\.lock"
@@ -109,7 +110,7 @@ def _can_be_read(name: str, text: str) -> bool:
         if name in _JSON_FILES:
             json.loads(text or "{}")
         elif name in _TOML_FILES:
-            tomllib.loads(text)
+            _load_toml(text)
     except (ValueError, RecursionError):
         return False
     return True
@@ -146,9 +147,18 @@ def _json(text: str) -> dict[str, Any]:
 
 def _toml(text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return _load_toml(text)
     except (ValueError, RecursionError):
         return {}
+
+
+def _load_toml(text: str) -> dict[str, Any]:
+    """Raises ``ValueError`` too for what takes the parser hours, and for what is read but cannot be written again."""
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):  # a key of thousands of parts
+        raise ValueError("a line of too many dots")
+    found = tomllib.loads(text)
+    json.dumps(found, default=str)  # fails for a number of thousands of hexadecimal digits
+    return found
 
 
 def _few(words: list[str], most: int) -> str:

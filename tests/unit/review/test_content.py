@@ -244,6 +244,7 @@ def test_a_lock_file_that_cannot_be_read_any_more_is_a_trigger() -> None:
     assert "read" in kinds("flake.lock", deep, "{}")["lock"]
     assert "read" in kinds("package-lock.json", "{", "")["lock"]
     assert "read" in kinds("Cargo.lock", "a = [" * 9, "")["lock"]
+    assert "read" in kinds("Cargo.lock", f'[[package]]\nname = "a"\nchecksum = 0x{"f" * 5000}\n', "")["lock"]
     assert "lock" not in kinds("flake.lock", deep, "{")
 
 
@@ -258,6 +259,7 @@ def test_a_megabyte_of_words_takes_no_hours() -> None:
     """Each of these took minutes to hours; the limit is the suite's own, for a test."""
     for text in ("a." * 500_000, "git@" * 250_000, "a://" * 250_000):
         kinds("yarn.lock", text)
+    kinds("uv.lock", f"[a{'.a' * 99_999}]\n" + "".join(f"b.c{n} = 1\n" for n in range(80_000)))
     for word in ("secret", "pwd", "password="):
         kinds("notes.txt", (word * 600 + "\n") * 260)
 
