@@ -84,17 +84,23 @@ class Reach:
             yield Finding(kind="git", why=_IGNORED_WHY)
 
 
-def read_reach(git_dir: Path, tip: str, tree: Path | None, user: Mapping[str, str], added: Iterable[bytes]) -> Reach:
-    """Look at the links of ``tip``, and at the user's configuration for his working tree.
+def read_reach(
+    git_dir: Path, trees: Iterable[str], tree: Path | None, user: Mapping[str, str], added: Iterable[bytes]
+) -> Reach:
+    """Look at the links of some commits, and at the user's configuration for his working tree.
 
     Args:
+        trees: The commits; the last one's links count first. A branch that receives the work may have others.
         tree: The user's working tree; None where there is none to speak of.
         added: Paths that the branch adds.
     """
+    links: dict[bytes, bytes] = {}
+    for commit in trees:
+        links |= read_links(git_dir, commit)
     if tree is None or not (tree / ".git").exists():
-        return Reach(links=find_links(read_links(git_dir, tip)))
+        return Reach(links=find_links(links))
     return Reach(
-        links=find_links(read_links(git_dir, tip)),
+        links=find_links(links),
         settings=tuple(_settings(tree, user)),
         ignored=_ignored(tree, git_dir, user, added),
     )
