@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from containai.review.content import check_content, check_entry
-from containai.review.model import Change, build_trigger, shown
+from containai.review.model import Change, build_trigger, name_all, shown
 
 OLD, NEW, NONE = "1" * 40, "2" * 40, "0" * 40
 
@@ -173,6 +174,16 @@ def test_an_id_changes_with_the_content_and_the_path() -> None:
     assert build_trigger(b"another key", "ci", change("a"), "w").digest == base.digest
     moved = Change(path=b"a", old_mode="000000", new_mode="100644", old=NONE, new="3" * 40)
     assert len({base.id, build_trigger(b"key", "ci", moved, "w").id, *(o.id for o in others)}) == 5
+
+
+def test_of_endless_triggers_as_many_are_named_as_a_note_has_room_for() -> None:
+    triggers = [build_trigger(b"k", "executable", change(f"{'é' * 150}{n}"), "why") for n in range(20_000)]
+    named = name_all(triggers)
+    assert len(json.dumps(named)) < 5 * 1024 * 1024
+    assert named[:-1] == tuple(trigger.named for trigger in triggers[: len(named) - 1])
+    rest = "".join(f"{trigger.named}\n" for trigger in triggers[len(named) - 1 :])
+    assert named[-1] == f"and {20_001 - len(named)} more sha256:{hashlib.sha256(rest.encode()).hexdigest()}"
+    assert name_all(triggers[:2]) == (triggers[0].named, triggers[1].named)
 
 
 def test_a_path_is_shown_in_printable_characters() -> None:
