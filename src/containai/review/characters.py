@@ -21,7 +21,11 @@ _BLANK = (0x2800, 0x2028, 0x2029, 0x16FE4)  # fillers, and what some programs ta
 # Source: Vim, :help modeline; Emacs, "Specifying File Variables"; PEP 263.
 _VIM = re.compile(r"(?:^|\s)(?:vi|[vV]im(?:[<=>]?\d+)?|ex):\s*(?:set?\s)?(.+)")
 _EMACS = re.compile(r"-\*-(.*?)-\*-")
-_EMACS_LOCAL = re.compile(r"Local Variables:")
+_VIM_LINES = 5  # at either end
+_EMACS_REACH = (
+    4000  # characters from the end: 3,000 of Emacs's, and the first of them may be in the middle of the words
+)
+_EMACS_LOCAL = re.compile(r"Local Variables:", re.IGNORECASE)
 _CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _VIM_HARMLESS = re.compile(
     r"(?:no)?(?:et|expandtab|ai|si|wrap|list|cin|hls)|(?:ts|sts|sw|tw|tabstop|softtabstop|shiftwidth|textwidth|ft|filetype"
@@ -76,17 +80,18 @@ def find_modeline(lines: list[str]) -> str:
     Args:
         lines: The file's, with those left empty that were there before.
     """
-    for number, line in enumerate(lines[:5] + lines[-5:]):
-        text = line[:1000]
-        vim = _VIM.search(text)
+    # The text ends with a line feed: behind that nothing is a line, for Vim.
+    last = lines[:-1] if lines and not lines[-1] else lines
+    for number, line in enumerate(lines[:_VIM_LINES] + last[-_VIM_LINES:]):
+        vim = _VIM.search(line)
         if vim is not None and not all(map(_VIM_HARMLESS.fullmatch, re.split(r"[\s:]+", vim[1].strip()))):
             return f"vim: {vim[1].strip()[:80]}"
-        coding = _CODING.search(text) if number < 2 else None
+        coding = _CODING.search(line) if number < 2 else None
         if coding is not None and coding[1].casefold().replace("_", "-") not in _CODINGS:
             return f"read as {coding[1][:40]}"
-    emacs = _EMACS.search(lines[0][:1000]) or (_EMACS.search(lines[1][:1000]) if len(lines) > 1 else None)
+    emacs = _EMACS.search(lines[0]) or (_EMACS.search(lines[1]) if len(lines) > 1 else None)
     if emacs is not None and not all(_EMACS_HARMLESS.fullmatch(word.strip()) for word in emacs[1].split(";")):
         return f"emacs: {emacs[1].strip()[:80]}"
-    if any(_EMACS_LOCAL.search(line[:1000]) for line in lines[-60:]):
+    if _EMACS_LOCAL.search("\n".join(lines)[-_EMACS_REACH:]):
         return "emacs: Local Variables"
     return ""

@@ -199,6 +199,13 @@ def test_a_path_is_shown_in_printable_characters() -> None:
         ("code\n// Local Variables:\n// eval: (x)\n// End:\n", "emacs"),
         ("# -*- coding: utf-7 -*-\n", "utf-7"),
         ("#!/usr/bin/python\n# coding=raw_unicode_escape\n", "raw_unicode_escape"),
+        # The fifth line from the end; far to the right; so many lines from the end that they are still near enough.
+        ("x\n" * 20 + "# vim: foldexpr=evil()\n" + "x\n" * 4, "vim"),
+        ("x\n" * 20 + "# vim: foldexpr=evil()\n" + "x\n" * 3 + "x", "vim"),
+        (" " * 2000 + " vim: foldexpr=evil()\n", "vim"),
+        (";" + " " * 2000 + '-*- eval: (shell-command "x") -*-\n', "emacs"),
+        ("# " + " " * 2000 + "coding: utf-7\n", "utf-7"),
+        ("// local variables:\n// eval: (x)\n// end:\n" + "x\n" * 1000, "emacs"),
     ],
 )
 def test_a_line_that_an_editor_obeys_is_named(text: str, detail: str) -> None:
