@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from containai.review.locks import can_be_read, read_contents, read_json
 from containai.review.model import shown
 
 _SHOWN = 5
-_MOST_DOTS = 40  # in a line of a lock file: an address or a version has a few
 
 LOCK_FILES = re.compile(
     r"package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|deno\.lock|poetry\.lock|uv\.lock|pdm\.lock|pixi\.lock"
     r"|pylock.*\.toml|pipfile\.lock|conda-lock\.yml|.*requirements.*\.(?:txt|in)|constraints.*\.txt|cargo\.lock|go\.sum|gemfile\.lock|composer\.lock|flake\.lock|packages\.lock\.json"
     r"|gradle\.lockfile|mix\.lock|pubspec\.lock|package\.resolved|podfile\.lock|module\.bazel\.lock|\.terraform\.lock\.hcl|cabal\.project\.freeze"
 )
-_NPM_FILES = frozenset({"package-lock.json", "npm-shrinkwrap.json"})
-_JSON_FILES = _NPM_FILES | {"flake.lock"}
-_TOML_FILES = frozenset({"cargo.lock", "poetry.lock", "uv.lock", "pdm.lock"})
 # Each part is bounded: what begins like a source at each of a million places must not be read to its end each time.
 _SOURCE = re.compile(
     r"(?i)\b(?:(git\+)?[a-z][a-z0-9+.-]{0,30}://(?:[^\s/@\"']{0,200}@)?([a-z0-9.-]+)|(git@[a-z0-9.-]+)|(file:[^\s\"']+))"
@@ -68,12 +64,12 @@ def new_sources(name: str, before: str, after: str) -> Iterator[str]:
     Args:
         name: The file's, in lower case.
     """
-    if not _can_be_read(name, after) and _can_be_read(name, before):
+    if not can_be_read(name, after) and can_be_read(name, before):
         yield "it can no longer be read here"
     fresh = sorted(_sources(name, after) - _sources(name, before))
     if fresh:
         yield _few(fresh, 80)
-    old, new = _contents(name, before), _contents(name, after)
+    old, new = read_contents(name, before), read_contents(name, after)
     other = sorted(package for package, digest in new.items() if old.get(package, digest) != digest)
     if other:
         yield f"the same version with another content: {_few(other, 60)}"
@@ -81,7 +77,7 @@ def new_sources(name: str, before: str, after: str) -> Iterator[str]:
 
 def _sources(name: str, text: str) -> set[str]:
     if name == "flake.lock":
-        return set(_flake_sources(_json(text)))
+        return set(_flake_sources(read_json(text)))
     return {_source(found) for found in _SOURCE.finditer(text)}
 
 
@@ -102,63 +98,6 @@ def _flake_sources(lock: Mapping[str, Any]) -> Iterator[str]:
             if isinstance(about, dict):
                 words = (about.get(key) for key in ("type", "host", "owner", "repo", "url", "path", "id", "dir"))
                 yield "/".join(str(word) for word in words if word)
-
-
-def _can_be_read(name: str, text: str) -> bool:
-    """False for what is no data of its format, for us: a package manager may read deeper, or longer numbers."""
-    try:
-        if name in _JSON_FILES:
-            json.loads(text or "{}")
-        elif name in _TOML_FILES:
-            _load_toml(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _contents(name: str, text: str) -> dict[str, str]:
-    """Digests by package and version, of the formats that are data."""
-    if name in _NPM_FILES:
-        packages = _json(text).get("packages")
-        if not isinstance(packages, dict):
-            return {}
-        known = ((place, about) for place, about in packages.items() if isinstance(about, dict))
-        return {f"{place} {about.get('version')}": str(about.get("integrity")) for place, about in known}
-    if name in _TOML_FILES:
-        packages = _toml(text).get("package")
-        if not isinstance(packages, list):
-            return {}
-        found: dict[str, str] = {}
-        for about in packages:
-            if isinstance(about, dict):
-                digest = [about.get("checksum"), about.get("sdist"), about.get("files"), about.get("wheels")]
-                found[f"{about.get('name')} {about.get('version')}"] = json.dumps(digest, default=str)
-        return found
-    return {}
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return _load_toml(text)
-    except (ValueError, RecursionError):
-        return {}
-
-
-def _load_toml(text: str) -> dict[str, Any]:
-    """Raises ``ValueError`` too for what takes the parser hours, and for what is read but cannot be written again."""
-    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):  # a key of thousands of parts
-        raise ValueError("a line of too many dots")
-    found = tomllib.loads(text)
-    json.dumps(found, default=str)  # fails for a number of thousands of hexadecimal digits
-    return found
 
 
 def _few(words: list[str], most: int) -> str:

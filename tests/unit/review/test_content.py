@@ -257,6 +257,36 @@ def test_a_version_with_another_content_is_named() -> None:
     assert "a 1" in kinds("Cargo.lock", cargo.replace("aa", "bb"), cargo)["lock"]
 
 
+NPM_1 = '{"dependencies": {"a": {"version": "1", "dependencies": {"b": {"version": "2", "integrity": "sha512-AA"}}}}}'
+YARN_1 = (
+    '# yarn\n\nb@^1, "b@^2":\n  version "2"\n  resolved "https://r.example/b/-/b-2.tgz#AA"\n  integrity sha512-AA\n'
+)
+YARN_2 = '"b@npm:^2":\n  version: 2\n  resolution: "b@npm:2"\n  checksum: 10/AA\n  languageName: node\n'
+SAME_VERSION = {
+    "npm, version 1": ("package-lock.json", NPM_1, "a > b 2"),
+    "yarn": ("yarn.lock", YARN_1, "b 2"),
+    "yarn berry": ("yarn.lock", YARN_2, "b 2"),
+    "pnpm": ("pnpm-lock.yaml", "packages:\n\n  'b@2':\n    resolution: {integrity: sha512-AA}\n", "b@2"),
+    "go": ("go.sum", "example.com/b v2 h1:AA=\n", "example.com/b v2"),
+    "composer": ("composer.lock", '{"packages": [{"name": "x/b", "version": "2", "dist": {"shasum": "AA"}}]}', "x/b 2"),
+    "pipenv": ("Pipfile.lock", '{"default": {"b": {"version": "==2", "hashes": ["sha256:AA"]}}}', "b ==2"),
+    "pip": ("requirements.txt", "b==2 \\\n    --hash=sha256:AA\nc==1\n", "b 2"),
+}
+
+
+@pytest.mark.parametrize("what", SAME_VERSION)
+def test_in_each_format_a_version_with_another_content_is_named(what: str) -> None:
+    name, old, package = SAME_VERSION[what]
+    assert f"the same version with another content: {package}" in kinds(name, old.replace("AA", "BB"), old)["lock"]
+    assert "lock" not in kinds(name, old, old)
+    newer = old.replace("AA", "BB").replace("2", "3")
+    assert "same version" not in kinds(name, newer, old).get("lock", "")
+
+
+def test_another_package_of_the_same_registry_under_a_known_version_is_named() -> None:
+    assert "b 2" in kinds("yarn.lock", YARN_1.replace("b/-/b-2", "evil/-/evil-1"), YARN_1)["lock"]
+
+
 def test_a_lock_file_that_cannot_be_read_any_more_is_a_trigger() -> None:
     deep = '{"nodes": {}, "x": %s}' % ("[" * 2000 + "]" * 2000)
     assert "read" in kinds("flake.lock", deep, "{}")["lock"]
@@ -273,13 +303,16 @@ def test_half_a_character_in_json_is_shown() -> None:
 
 
 @pytest.mark.timeout(100)
-def test_a_megabyte_of_words_takes_no_hours() -> None:
+def test_endless_words_take_no_hours() -> None:
     """Each of these took minutes to hours; the limit is the suite's own, for a test."""
-    for text in ("a." * 500_000, "git@" * 250_000, "a://" * 250_000):
+    for text in ("a." * 150_000, "git@" * 70_000, "a://" * 70_000):
         kinds("yarn.lock", text)
-    kinds("uv.lock", f"[a{'.a' * 99_999}]\n" + "".join(f"b.c{n} = 1\n" for n in range(80_000)))
+    for name in ("requirements.txt", "pnpm-lock.yaml", "go.sum", "yarn.lock"):
+        for text in ("a" * 300_000, "  a\n" * 70_000, "a==1 " * 60_000, "a==1\n" * 60_000, "a b " * 70_000):
+            kinds(name, text)
+    kinds("uv.lock", f"[a{'.a' * 40_000}]\n" + "".join(f"b.c{n} = 1\n" for n in range(30_000)))
     for word in ("secret", "pwd", "password="):
-        kinds("notes.txt", (word * 600 + "\n") * 260)
+        kinds("notes.txt", (word * 600 + "\n") * 60)
 
 
 @pytest.mark.parametrize("code", [0x2028, 0x2029, 0x180B, 0x2065, 0xE0001, 0xE0100, 0xFFF0, 0x00AD, 0x1BCA0])
