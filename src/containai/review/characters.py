@@ -16,6 +16,8 @@ _IGNORABLE = (
     (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0E), (0xFEFF, 0xFEFF),
     (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
 )  # fmt: skip
+_PICTURE, _KEYCAP = "\ufe0f", "\u20e3"  # Source: Unicode TR 51, emoji presentation
+_LETTERS_WITH_PICTURE = ("\u2139",)  # the information sign, which Unicode counts among the letters
 _BLANK = (0x2800, 0x2028, 0x2029, 0x16FE4)  # fillers, and what some programs take for the end of a line
 
 # Source: Vim, :help modeline; Emacs, "Specifying File Variables"; PEP 263.
@@ -48,14 +50,22 @@ def find_hidden(lines: list[str]) -> str:
     for number, line in enumerate(lines, 1):
         if line.isascii() and (line.isprintable() or not _CONTROL.search(line)):
             continue
-        for character in line:
-            if is_hidden(character):
+        for at, character in enumerate(line):
+            if is_hidden(character) or (character == _PICTURE and not _stands_behind_picture(line, at)):
                 counted[character] = counted.get(character, 0) + 1
                 first = first or number
     if not counted:
         return ""
     names = [unicodedata.name(c, f"U+{ord(c):04X}") for c in list(counted)[:_SHOWN]]
     return f"line {first}: {', '.join(names)}"
+
+
+def _stands_behind_picture(line: str, at: int) -> bool:
+    """Whether the sign that asks for a picture has one to ask for. A name with it looks like the one without."""
+    before = line[at - 1 : at]
+    if line[at + 1 : at + 2] == _KEYCAP:
+        return before != "" and before in "#*0123456789"
+    return before in _LETTERS_WITH_PICTURE or not (before == "" or before.isalnum() or before in ("_", _PICTURE))
 
 
 def is_hidden(character: str) -> bool:

@@ -104,6 +104,21 @@ def test_a_character_that_is_not_seen_is_a_trigger(character: str) -> None:
     assert "line 2" in kinds("a.py", f"fine\nx = 1 # {character}y\n")["unicode"]
 
 
+@pytest.mark.parametrize(
+    "text", ["is_admin\ufe0f = 1", "x_\ufe0f", "\ufe0fx", "❤\ufe0f\ufe0f", "é\ufe0f", "a\ufe0f\u20e3"]
+)
+def test_the_sign_for_pictures_is_hidden_in_a_name(text: str) -> None:
+    assert "VARIATION SELECTOR-16" in kinds("a.py", f"# one\n{text}\n")["unicode"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["❤\ufe0f", "1\ufe0f\u20e3 #\ufe0f\u20e3", "ℹ\ufe0f", "\u203c\ufe0f", "©\ufe0f ↔\ufe0f Ⓜ\ufe0f ㊗\ufe0f 〰\ufe0f"],
+)
+def test_behind_a_picture_it_is_not(text: str) -> None:
+    assert "unicode" not in kinds("a.md", text)
+
+
 def test_a_hidden_character_that_was_there_before_is_none() -> None:
     assert kinds("a.py", "\u200b\nnew\n", "\u200b\n") == {}
 
