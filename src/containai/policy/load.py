@@ -36,6 +36,8 @@ _Raw = TypeVar("_Raw")
 _Parsed = TypeVar("_Parsed")
 
 MAX_FILE_BYTES = 256 * 1024
+_STRINGS = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'|#[^\n]*")  # and comments
+_DEEP_KEY = re.compile(r"(?:[\w-]{0,200}[ \t]{0,20}\.[ \t]{0,20}){50}")  # what is quoted has been taken out
 MAX_TIMEOUT_S = 366 * 24 * 3600.0
 ENGINES = ("auto", "embedded", "docker", "kubernetes")
 
@@ -184,7 +186,10 @@ def _decode(content: bytes, origin: str) -> Mapping[str, Any]:
     if len(content) > MAX_FILE_BYTES:
         raise PolicyError(f"{origin} is larger than {MAX_FILE_BYTES // 1024} KiB", remedy=["make it smaller"])
     try:
-        return tomllib.loads(content.decode())
+        text = content.decode()
+        if _DEEP_KEY.search(_STRINGS.sub("", text)):  # it takes the parser minutes, and no recursion
+            raise RecursionError
+        return tomllib.loads(text)
     except RecursionError as error:
         raise PolicyError(f"{origin} is nested too deeply", remedy=[f"correct {origin}"]) from error
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError

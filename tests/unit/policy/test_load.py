@@ -129,6 +129,28 @@ def test_a_repository_has_no_say_about_the_session(content: bytes) -> None:
         parse_repository(content)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", ["a", "'b c'", '"d"'])
+def test_a_key_of_thousands_of_parts_takes_no_minutes(part: str) -> None:
+    content = f"[{' . '.join([part] * 12_000)}]\n" + "".join(f"b.c{n} = 1\n" for n in range(10_000))
+    with pytest.raises(PolicyError, match="nested too deeply"):
+        parse_repository(content.encode())
+
+
+def test_another_programs_numbers_and_sentences_are_no_keys() -> None:
+    content = (
+        "a = ["
+        + "0.5, " * 100
+        + "]\n"
+        + 'b = """\n'
+        + "It is so. And so on.\n" * 100
+        + '"""\nc = "'
+        + "x." * 100
+        + '"\n'
+    )
+    assert "another program" in parse_repository(content.encode()).notes[0]
+
+
 def test_another_programs_file_is_left_alone_and_said() -> None:
     config = parse_repository(b'baseURL = "https://example.org"\n[params]\nx = 1\n', "config.toml")
     assert config.notes == ("config.toml has none of our tables: it belongs to another program, and is ignored",)
