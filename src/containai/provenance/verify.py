@@ -33,6 +33,8 @@ from containai.provenance.keys import TrustedKey
 from containai.provenance.notes import NOTES_REF, read_notes, read_objects
 from containai.provenance.statement import MergeFacts, SessionFacts, Statement, parse_statement
 
+_TOGETHER = 100  # commits that are held at a time: one may have a megabyte
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
@@ -73,9 +75,13 @@ class Verifier:
         Raises:
             ProvenanceError: The notes as a whole cannot be read.
         """
-        content = read_objects(self._git_dir, commits, "commit")
         notes = read_notes(self._git_dir, commits).texts
-        return [self._verdict(commit, content.get(commit), notes.get(commit)) for commit in commits]
+        verdicts = []
+        for start in range(0, len(commits), _TOGETHER):
+            part = commits[start : start + _TOGETHER]
+            content = read_objects(self._git_dir, part, "commit")
+            verdicts += [self._verdict(commit, content.get(commit), notes.get(commit)) for commit in part]
+        return verdicts
 
     def _verdict(self, commit: str, content: bytes | None, note: bytes | None) -> Verdict:
         try:

@@ -144,6 +144,24 @@ def test_a_statement_is_held_once_for_all_its_commits(host: Host) -> None:
     assert all(len(note.splitlines()) == 1 for note in read_notes(host.git_dir, commits).texts.values())
 
 
+def test_large_commits_are_verified_a_few_at_a_time(host: Host) -> None:
+    message = "m" * 100_000
+    said = f"commit refs/heads/large\ncommitter T <t@example.org> 1 +0000\ndata 100000\n{message}\n"
+    git(host.repository, "fast-import", "--quiet", stdin=(said + "from refs/heads/main^0\n" + said * 499).encode())
+    commits = git(host.repository, "rev-list", "--reverse", "main..large").split()
+    assert attest(host, "a" * 12, commits)
+    from containai.provenance.keys import trusted_keys
+    from containai.provenance.verify import Verifier
+
+    tracemalloc.start()
+    try:
+        verdicts = Verifier(host.git_dir, trusted_keys(host.config_dir, []), host.sessions).verify(commits)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert [verdict.commit for verdict in verdicts if not verdict.problem] == commits
+
+
 def test_a_symbolic_notes_ref_is_not_written_through(host: Host) -> None:
     git(host.repository, "update-ref", "-d", NOTES_REF)
     main = git(host.repository, "rev-parse", "main")
