@@ -18,6 +18,12 @@ _TIMEOUT_S = 300.0
 _RAW = re.compile(
     rb":+([0-7]{6})(?: [0-7]{6})* ([0-7]{6}) ([0-9a-f]{40,64})(?: [0-9a-f]{40,64})* ([0-9a-f]{40,64}) [A-Z]+[0-9]*"
 )
+# Words of a message that a CI obeys. Source: GitHub, "Skipping workflow runs"; GitLab, Azure, Travis, Netlify and
+# others have the same with their names.
+_SKIPS_CI = re.compile(
+    rb"\[(?:skip[ _-][a-z]{2,20}(?:[ _-]ci)?|no[ _-]ci|[a-z]{2,20}[ _-]skip)\]|\*\*\*NO_CI\*\*\*|^skip-checks: *true",
+    re.IGNORECASE | re.MULTILINE,
+)
 _QUIET = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-abbrev", "--ignore-submodules=none")
 _BATCH_BYTES = 32 * 1024 * 1024
 _FIELD_BYTES = 4096  # of a commit's subject, author and committer
@@ -56,17 +62,23 @@ def read_links(git_dir: Path, tip: str) -> dict[bytes, bytes]:
 
 def read_commits(git_dir: Path, base: str, tip: str) -> tuple[Commit, ...]:
     """The commits that the branch adds, oldest first."""
-    form = "--format=%H%x00%s%x00%an <%ae>%x00%cn <%ce>"
+    form = "--format=%H%x00%s%x00%an <%ae>%x00%cn <%ce>%x00%B"
     options = ["--no-show-signature", "--no-mailmap", "-z", "--reverse", "--topo-order"]
-    # One field may have a megabyte, and there are up to 100,000 commits: only what is shown is kept.
-    fields = (
-        field[:_FIELD_BYTES].decode(errors="replace")
-        for field in _stream(git_dir, ["log", *options, form, tip, f"^{base}"])
-    )
+    fields = _stream(git_dir, ["log", *options, form, tip, f"^{base}"])
     commits = []
-    for name, subject, author, committer in zip(fields, fields, fields, fields, strict=False):
+    for name, *shown, message in zip(fields, fields, fields, fields, fields, strict=False):
+        # One field may have a megabyte, and there are up to 100,000 commits: only what is shown is kept.
+        subject, author, committer = (field[:_FIELD_BYTES].decode(errors="replace") for field in shown)
         who = author if author == committer else f"{author}, committed by {committer}"
-        commits.append(Commit(hash=name.strip(), subject=sanitised(subject), author=sanitised(who)))
+        order = _SKIPS_CI.search(message)
+        commits.append(
+            Commit(
+                hash=name.decode().strip(),
+                subject=sanitised(subject),
+                author=sanitised(who),
+                skips_ci=sanitised(order[0].decode().strip()) if order else "",
+            )
+        )
     return tuple(commits)
 
 

@@ -75,11 +75,12 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """A commit under review; ``subject`` and ``author`` are printable."""
+    """A commit under review, printable. ``skips_ci``: words of its message that tell a CI to do nothing."""
 
     hash: str
     subject: str
     author: str
+    skips_ci: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

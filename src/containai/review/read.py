@@ -3,6 +3,7 @@
 1. entries    paths and modes of what differs in the end
 2. content    old and new text of it: links, packages, lock files, hidden characters, secrets, binaries
 3. history    what single commits touched and later ones took back: it stays in what is merged, and is pushed
+   orders     what messages of commits say to a CI
 4. base       what the branch stands on, where the branch that shall receive it does not have that yet
 """
 
@@ -83,6 +84,7 @@ class Draft:
         reach = read_reach(self.git_dir, trees, judge.tree, judge.user, added)
         found = _triggers(self.git_dir, judge.key, reach, self.files)
         found += _of_history(self.git_dir, judge.key, reach, self.base, self.tip, self.files)
+        found += self._orders()
         found += self._below()
         return Review(
             branch=self.branch,
@@ -93,6 +95,14 @@ class Draft:
             triggers=_ordered(found),
             notes=(*_whose(self.commits, self.authors, self.returned), *_twins(self.files)),
         )
+
+    def _orders(self) -> Iterator[Trigger]:
+        """What messages say to a CI: no diff shows one, and at the tip of a push it keeps every check from running."""
+        for commit in self.commits:
+            if commit.skips_ci:
+                itself = Change(path=b"", old_mode=ABSENT, new_mode=ABSENT, old=commit.hash, new=commit.hash)
+                order = build_trigger(self.judge.key, "ci", itself, "a message that tells your CI not to run")
+                yield replace(order, path=f"commit {commit.hash[:12]}", detail=commit.skips_ci)
 
     def _below(self) -> Iterator[Trigger]:
         """Step 4. A merge brings these commits too, and no session's review has shown them with this one."""

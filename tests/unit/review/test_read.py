@@ -110,3 +110,15 @@ def test_endless_subjects_are_not_kept(repository: Path) -> None:
         tracemalloc.stop()
     assert len(commits) == 20
     assert all(commit.subject.startswith("sss") and commit.author.startswith("nnn") for commit in commits)
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["[skip ci]", "[CI Skip]", "[no ci]", "[skip actions]", "[skip netlify]", "***NO_CI***", "skip-checks: true"],
+)
+def test_a_message_that_keeps_the_ci_from_running_is_a_trigger(repository: Path, order: str) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    commit(repository, "harmless [see ci.md] [no way]", x__txt="x\n")
+    told = commit(repository, f"harmless\n\n{'long ' * 2000}\n\n{order}", x__txt="y\n")
+    (found,) = review(repository, base).triggers
+    assert (found.kind, found.path, found.detail) == ("ci", f"commit {told[:12]}", order)
