@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from containai.policy.sizes import parse_cpus, parse_size
 from containai.session.decide import Host
 from containai.session.outcome import Outcome
 from containai.session.run import run_session
+from containai.session.signals import heeded_signals
 
 _LOCAL = re.compile(r"127\.0\.0\.1:([0-9]{1,5})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -49,9 +51,11 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
     outcome = run_session(
         request, host, here.values_of(request.passed_variables), _Voice(console, wants_stdout=args.json)
     )
-    if args.json:
-        print_json(outcome.as_json())
     _tell(outcome, console)
+    if args.json:
+        with heeded_signals():  # the session is settled: the result waits for its reader, or for a signal
+            print_json(outcome.as_json())
+            sys.stdout.flush()
     return outcome.exit_code
 
 
