@@ -236,11 +236,51 @@ def test_work_survives_a_return_that_fails(product: Product) -> None:
     assert product.git("show", "shell/session-1:f") == "x"
 
 
-def test_of_a_return_that_git_refuses_the_reason_is_told(product: Product) -> None:
-    modules = '[submodule "../../x"]\n\tpath = sub\n\turl = ./sub\n'
-    (product.repository / ".gitmodules").write_text(modules)
+REFUSED = '[submodule "../../x"]\n\tpath = sub\n\turl = ./sub\n'
+
+
+def _commit(product: Product, path: str, text: str) -> None:
+    (product.repository / path).parent.mkdir(exist_ok=True)
+    (product.repository / path).write_text(text)
     product.git("add", "-A")
-    product.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "modules")
+    product.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "rules")
+
+
+def test_of_a_return_that_git_refuses_the_reason_is_told(product: Product) -> None:
+    """Files of a folder are git's to check once something in it changes: no launch is refused for them."""
+    _commit(product, "folder/.gitmodules", REFUSED)
     ran = product.run("echo new > new", "--network-proxy", "none")
+    assert product.git("show", f"{ran.result['branch']}:new") == "new"
+    ran = product.run("echo new > folder/new", "--network-proxy", "none")
     assert "gitmodulesName: disallowed submodule name: ../../x'" in ran.result["problem"]
-    assert (Path(ran.result["kept"]) / "workspace" / "new").read_text() == "new\n"
+    assert (Path(ran.result["kept"]) / "workspace/folder/new").read_text() == "new\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (".gitmodules", REFUSED, "gitmodulesName: disallowed submodule name: ../../x"),
+        (
+            ".gitattributes",
+            f"*.c {'x' * 3000}\n",
+            "gitattributesLineLength: .gitattributes has too long lines to parse",
+        ),
+    ],
+)
+def test_a_commit_from_which_nothing_could_come_home_starts_no_agent(
+    product: Product, file: str, text: str, said: str
+) -> None:
+    _commit(product, file, text)
+    refused = product.run("echo new > new", "--network-proxy", "none")
+    assert (refused.status, refused.result) == (125, {})
+    assert "error[workspace.no-way-home]: no work that stands on this commit could come home" in refused.stderr
+    assert said in refused.stderr
+    assert f"correct {file} and commit it" in refused.stderr
+    assert product.branches() == ["main"]
+    assert list(product.sessions.iterdir()) == []
+    kept = product.run("echo new > new", "--network-proxy", "none", "--no-push")
+    assert said in kept.stderr
+    assert (Path(kept.result["kept"]) / "workspace/new").read_text() == "new\n"
+    _commit(product, file, "")
+    ran = product.run("echo new > new", "--network-proxy", "none")
+    assert product.git("show", f"{ran.result['branch']}:new") == "new"
