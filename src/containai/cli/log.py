@@ -6,20 +6,15 @@ import argparse
 import json
 import shlex
 import sys
-import time
-from collections.abc import Iterator
 from typing import Any
 
-from containai.audit.chain import Break, Chain, parse_event
-from containai.audit.reading import broken_log, open_log, read_lines
 from containai.audit.writer import Kind
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, printable
-from containai.errors import AuditError, NotFoundError, UsageError
-from containai.session.record import Phase
+from containai.errors import NotFoundError, UsageError
 from containai.session.state import SessionDir, SessionStore
+from containai.session.timeline import LogReader
 
-_POLL_S = 0.2
 _MOST_SHOWN = 400  # characters of one event
 _FOR_ALL = "(--json for all)"
 _COMMON = frozenset({"seq", "ts", "session", "kind", "event", "prev", "hash"})
@@ -29,7 +24,7 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Print events, oldest first; 1 when the log is not as it was written, of which all that can be read is shown."""
     kinds = _kinds(args.kind)
     session = _find(SessionStore(here.state_dir), args.session, console)
-    reader = _Reader(session)
+    reader = LogReader(session)
     for event in reader.events(args.follow):
         if kinds is None or event.get("kind") in kinds:
             print(json.dumps(event) if args.json else _line(event), flush=args.follow)
@@ -65,56 +60,6 @@ def _find(store: SessionStore, wanted: str | None, console: Console) -> SessionD
     if survey.damaged:
         raise survey.damaged[0][1]
     raise NotFoundError("there is no session yet", remedy=["containai run -- COMMAND"])
-
-
-class _Reader:
-    """Reads the log of a session. ``problem``: the first thing in it that is not as it was written."""
-
-    def __init__(self, session: SessionDir) -> None:
-        self.problem: AuditError | None = None
-        self._session = session
-        self._chain = Chain(session.id)
-        self._number = 0
-        self._ended = False
-
-    def events(self, follow: bool) -> Iterator[dict[str, Any]]:
-        """The events. What follows on a fault is shown too, and proves nothing."""
-        with open_log(self._session.events_path) as log:
-            pending = b""
-            while True:
-                live = follow and self._session.is_live  # asked first: what it wrote before its end is then read
-                for line in read_lines(log):
-                    pending += line
-                    if pending.endswith(b"\n"):
-                        yield from self._event(pending)
-                        pending = b""
-                if not live:
-                    break
-                time.sleep(_POLL_S)
-        self._end(pending)
-
-    def _event(self, line: bytes) -> Iterator[dict[str, Any]]:
-        self._number += 1
-        if self.problem is None and (fault := self._chain.find_fault(line)):
-            self._complain(fault)
-        try:
-            event = parse_event(line)
-        except ValueError:
-            return
-        self._ended = self._ended or event.get("event") == "session-end"
-        if self._number == 1 and event.get("event") != "session-config":
-            self._complain("a log begins with the session's configuration")
-        yield event
-
-    def _end(self, pending: bytes) -> None:
-        """A session that has ended has said so last; what recover has not seen yet may break off anywhere."""
-        if self._session.read().phase is Phase.ENDED and not self._ended:
-            self._number += 1
-            self._complain("cut short" if pending else "the log breaks off here, before the session's end")
-
-    def _complain(self, reason: str) -> None:
-        if self.problem is None:
-            self.problem = broken_log(self._session.events_path, Break(line=self._number, reason=reason))
 
 
 def _shown(event: dict[str, Any]) -> str:
