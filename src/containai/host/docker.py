@@ -6,6 +6,7 @@ Trust: the daemon is root's, on this machine. Whoever may ask it may do everythi
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from containai.errors import EngineError
@@ -185,6 +187,13 @@ class _Library(NamedTuple):
 _GUESSERS = ("charset_normalizer", "chardet")
 
 
+def _metadata() -> ModuleType:
+    """What urllib3 takes of ``importlib.metadata``; it is loaded if ever called: where HTTP/2 is asked for."""
+    module = ModuleType("importlib.metadata")
+    module.version = lambda name: importlib.import_module("importlib.metadata").version(name)  # type: ignore[attr-defined]
+    return module
+
+
 @cache
 def _library() -> _Library:
     """The library's plain client, and none of what stands above it: of the time of a launch, every module costs some.
@@ -200,6 +209,9 @@ def _library() -> _Library:
             if name not in sys.modules:
                 sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
                 undo.callback(sys.modules.pop, name)
+        if "importlib.metadata" not in sys.modules:
+            sys.modules["importlib.metadata"] = _metadata()
+            undo.callback(sys.modules.pop, "importlib.metadata")
         undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # that there is none
         from docker.api.client import APIClient

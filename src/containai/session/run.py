@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from containai.audit.writer import Kind
@@ -18,6 +17,7 @@ from containai.errors import AuditError
 from containai.host.clock import monotonic_s, since_process_start_s
 from containai.host.descriptors import allow_many
 from containai.plan.request import RunRequest
+from containai.record import replace
 from containai.render.containers import render_agent
 from containai.session.ahead import FinishAhead
 from containai.session.attend import Attended, attend

@@ -20,7 +20,6 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,7 +36,7 @@ from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
 from containai.plan.model import Mount, MountKind
-from containai.record import dataclass
+from containai.record import dataclass, field
 from containai.render.docker import (
     CONTROL_INSIDE,
     IMAGE_TREES,
