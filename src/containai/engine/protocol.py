@@ -246,10 +246,3 @@ class Engine(Protocol):
 
     def settle(self) -> tuple[str, ...]:
         """Wait until every trace of what was destroyed is gone; in words, what is not. Idempotent."""
-
-    def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
-        """Make a container with all guards on and nothing of the agent run yet.
-
-        Raises:
-            EngineError: It could not be made; nothing is left behind.
-        """

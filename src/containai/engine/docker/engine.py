@@ -90,10 +90,6 @@ class DockerEngine:
             setuid_is_ignored=True,
         )
 
-    def create(self, spec: ContainerSpec, stdio: Stdio) -> DockerContainer:
-        """Make a container with all guards on and nothing of the agent run yet."""
-        return self.begin(spec, stdio).complete()
-
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingDocker:
         """Begin to make a container; ``complete`` or ``abandon`` must follow."""
         given = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
@@ -142,12 +138,7 @@ class DockerEngine:
             report = receive_report(control)
             if report.pid != pid:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
-                raise EngineError(
-                    "the container could not be created",
-                    code="engine.create",
-                    details=details,
-                    remedy=["containai doctor --engine docker"],
-                )
+                raise _not_created(details)
             container = DockerContainer(
                 spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
                 asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
@@ -261,12 +252,7 @@ class PendingDocker:
         except ContainaiError as error:
             self._error = error
         except OSError as error:
-            self._error = EngineError(
-                "the container could not be created",
-                code="engine.create",
-                details=str(error),
-                remedy=["containai doctor --engine docker"],
-            )
+            self._error = _not_created(str(error))
         finally:
             for fd in self._streams:
                 os.close(fd)
@@ -282,9 +268,7 @@ class PendingDocker:
             raise self._error
         made, self._made = self._made, None
         if made is None:
-            raise EngineError(
-                "the container could not be created", code="engine.create", remedy=["containai doctor --engine docker"]
-            )
+            raise _not_created("")
         return made
 
     def abandon(self) -> None:
@@ -300,6 +284,15 @@ def read_profile(path: Path) -> dict[str, Any]:
     profile = dict(json.loads(path.read_bytes()))
     profile["syscalls"] = [{k: v for k, v in rule.items() if k != "comment"} for rule in profile["syscalls"]]
     return profile
+
+
+def _not_created(details: str) -> EngineError:
+    return EngineError(
+        "the container could not be created",
+        code="engine.create",
+        details=details,
+        remedy=["containai doctor --engine docker"],
+    )
 
 
 def _made(spec: ContainerSpec) -> list[Made]:
