@@ -29,6 +29,7 @@ API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
 _BUILD_TIMEOUT_S = 1800
 _NAME_TAKEN, _GONE = 409, 404
+_DOCKER_SAYS = re.compile(r"Docker/(\S+) \(\w+\)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -45,8 +46,16 @@ class Daemon:
         self._local = threading.local()
 
     def about(self) -> tuple[str, str]:
-        """Docker or Podman, and its version, in a form of the question that every version answers."""
+        """Docker or Podman, and its version, in a form of the question that every version answers.
+
+        Docker tells both at the head of each answer. To the question itself it answers late, for it executes other
+        programs, to ask them for their versions.
+        """
         with _told(f"the daemon behind {self._socket_path} does not answer"):
+            answer = self._client.get(f"{self._client.base_url}/_ping", timeout=_TIMEOUT_S)
+            answer.raise_for_status()
+            if told := _DOCKER_SAYS.fullmatch(answer.headers.get("Server", "")):
+                return DOCKER, told[1]
             said = self._client.version(api_version=False)
             components = {str(each.get("Name")) for each in said.get("Components") or ()}
             return (PODMAN if "Podman Engine" in components else DOCKER), str(said["Version"])
