@@ -9,7 +9,6 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from containai.cli.environ import Surroundings
@@ -17,6 +16,7 @@ from containai.cli.output import Console, print_json, print_table, printable
 from containai.cli.pager import open_pager
 from containai.errors import AuditError, ReviewError, UsageError
 from containai.host.process import run_in_foreground
+from containai.record import replace
 from containai.review.model import Review, Trigger
 from containai.review.patch import patch_lines, stat_lines, style_of
 from containai.review.read import Draft
