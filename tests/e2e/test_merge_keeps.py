@@ -178,6 +178,15 @@ def test_a_trigger_reached_through_a_link_is_one(product: Product) -> None:
     }
 
 
+def test_a_trigger_reached_through_a_link_that_the_session_never_saw_is_one(product: Product) -> None:
+    commit(product, "docs", **{"docs/ai.md": "be good\n"})
+    ran = product.run("echo be evil >> docs/ai.md; git commit -qam edit", *QUIET)
+    (product.repository / "CLAUDE.md").symlink_to("docs/ai.md")
+    commit(product, "link")
+    assert {(t["kind"], t["detail"]) for t in triggers(product, ran)} == {("agent", "reached as CLAUDE.md")}
+    refused(product, ran, "review.unacknowledged")
+
+
 def test_a_session_is_found_by_its_work_when_its_branch_was_given_again(product: Product) -> None:
     old = product.run("echo old > f; git add f; git commit -qm old", "-b", "x", *QUIET)
     new = product.run("echo new > f; git add f; git commit -qm new", "-b", "x", "-y", *QUIET)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,15 @@ def test_the_log_for_people_keeps_words_apart_and_is_short(product: Product) -> 
     assert finish.endswith("... (--json for all)  (finish)")
     assert max(map(len, lines)) < 500
     assert not any(line.endswith(" ") for line in lines)
+
+
+def test_a_letter_that_the_terminal_lacks_does_not_end_the_log(product: Product) -> None:
+    ran = product.run("/usr/bin/true →; /usr/bin/true last")
+    elsewhere = replace(product, variables={"PYTHONIOENCODING": "latin-1"})
+    shown = elsewhere.command("log", ran.result["session"], "--kind", "exec")
+    assert shown.status == 0, shown.stderr
+    assert "/usr/bin/true '\\u2192'" in shown.stdout
+    assert "/usr/bin/true last" in shown.stdout
 
 
 def test_an_edited_removed_or_moved_line_breaks_the_chain(product: Product) -> None:

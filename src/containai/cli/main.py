@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import shlex
 import sys
@@ -79,6 +80,10 @@ def _stand_on_firm_ground() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # A letter that the user's terminal has no sign for, in a word of an agent's, does not end a log or a list.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     mask = os.umask(0o077)
     os.umask(mask & 0o077)  # a mask that shuts out the owner would shut out git
 

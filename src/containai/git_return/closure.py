@@ -11,16 +11,18 @@ be reachable from the base commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from containai.errors import ReturnFailed
-from containai.git_return.quarantine import Quarantine
-from containai.workspace.git import run_git
+from containai.errors import ReturnFailed, WorkspaceError
+from containai.git_return.quarantine import MAX_OBJECTS, Quarantine
+from containai.host.clock import monotonic_s
+from containai.workspace.stream import stream_git
 
 _IDX_MAGIC = b"\xfftOc\x00\x00\x00\x02"  # Source: gitformat-pack(5), version 2 pack-*.idx
 _FANOUT_END = len(_IDX_MAGIC) + 256 * 4
 _WALK_S = 120.0
+_MOST_MISSING = 2 * MAX_OBJECTS
 
 
 def objects_of(idx: Path, hash_bytes: int) -> frozenset[bytes]:
@@ -50,21 +52,35 @@ def find_leak(
     sent = [objects_of(folder / f"{name}.idx", hash_bytes) for name in fresh]
     if sum(map(len, sent)) > announced:
         return "the pack leans on objects that it does not hold (push with --no-thin)"
-    missing = _reachable(quarantine, [new, f"^{old}", f"^{quarantine.base}"]).difference(*sent)
-    for name in quarantine.packs().keys() - fresh:
+    missing: set[bytes] = set()
+    for name in _reachable(quarantine, [new, f"^{old}", f"^{quarantine.base}"]):
+        if not any(name in pack for pack in sent):
+            missing.add(name)
+            # Of earlier pushes, all of which it may refer to: what is more than that, no return takes.
+            if len(missing) > _MOST_MISSING:
+                return f"it refers to more than {_MOST_MISSING} objects that it does not bring"
+    del sent
+    for pack in quarantine.packs().keys() - fresh:
         if not missing:
             break
-        missing = missing - objects_of(folder / f"{name}.idx", hash_bytes)
+        missing -= objects_of(folder / f"{pack}.idx", hash_bytes)
     if missing and deep():
         # Legitimate but rare: old content came back, and the client knew that this end has it.
-        missing = missing - _reachable(quarantine, [quarantine.base])
+        for name in _reachable(quarantine, [quarantine.base]):
+            missing.discard(name)
+            if not missing:
+                break
     return f"it refers to {len(missing)} objects that the session was not given" if missing else None
 
 
-def _reachable(quarantine: Quarantine, revisions: list[str]) -> frozenset[bytes]:
-    walked = run_git(
-        ["rev-list", "--objects", "--no-object-names", *revisions], git_dir=quarantine.path, timeout_s=_WALK_S
-    )
-    if walked.status != 0:
-        raise ReturnFailed("what was pushed cannot be walked", code="return.incomplete", details=walked.said)
-    return frozenset(bytes.fromhex(line.decode()) for line in walked.stdout.split())
+def _reachable(quarantine: Quarantine, revisions: list[str]) -> Iterator[bytes]:
+    """Names of objects, as git finds them: the host's whole history may be millions."""
+    command = ["rev-list", "--objects", "--no-object-names", *revisions]
+    try:
+        lines = stream_git(command, git_dir=quarantine.path, separator=b"\n", deadline_s=monotonic_s() + _WALK_S)
+        for line in lines:
+            yield bytes.fromhex(line.decode())
+    except WorkspaceError as error:
+        raise ReturnFailed(
+            "what was pushed cannot be walked", code="return.incomplete", details=error.details or error.summary
+        ) from error

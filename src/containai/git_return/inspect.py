@@ -13,16 +13,19 @@ Source: W6.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from containai.git_return.limits import (
     MAX_BLOB_BYTES,
+    MAX_CHANGED_BYTES,
     MAX_CHANGES,
     MAX_COMMIT_BYTES,
+    MAX_COMPARED,
     MAX_GITLINKS,
     MAX_LINK_BYTES,
     MAX_SYMLINKS,
@@ -76,11 +79,14 @@ def check_changes(quarantine: Quarantine, commits: Sequence[str], deadline_s: fl
         "--full-index",
     ]
     links: set[bytes] = set()
-    gitlinks = changes = 0
+    gitlinks = changes = length = 0
     with _memory("\n".join([*commits, ""]).encode()) as names:
         for number, record in enumerate(_listed(quarantine, command, b"\0", deadline_s, names.fileno())):
-            if number % 2:
-                continue  # the path of the record before, which the walk has measured; it may begin with a colon
+            if number % 2:  # the path of the record before, which the walk has measured; it may begin with a colon
+                length += len(record)
+                if length > MAX_CHANGED_BYTES:
+                    raise too_much(f"changed paths of more than {MAX_CHANGED_BYTES} bytes")
+                continue
             changes += 1
             fields = record.split(b" ")
             parents = len(fields[0]) - len(fields[0].lstrip(b":"))
@@ -104,30 +110,37 @@ def check_changes(quarantine: Quarantine, commits: Sequence[str], deadline_s: fl
 def name_notes(quarantine: Quarantine, base: str, tip: str, deadline_s: float) -> tuple[str, ...]:
     """Step 3. Counts only: the names are the agent's words, and ``review`` shows them."""
     command = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=A", base, tip]
-    added: dict[str, set[bytes]] = {}
+    # Of each name its digest: a few kilobytes of trees can describe names of gigabytes.
+    added: dict[bytes, bytes] = {}
+    twins: set[bytes] = set()
     windows = 0
-    for count, path in enumerate(_listed(quarantine, command, b"\0", deadline_s, -1)):
-        if count > MAX_CHANGES:
-            raise too_much(f"more than {MAX_CHANGES} changed paths")
+    is_full = False
+    for path, places in _with_places(_listed(quarantine, command, b"\0", deadline_s, -1)):
         check_path(path)
         windows += _WINDOWS.search(path) is not None
-        for place in _places(path):
-            added.setdefault(_folded(place), set()).add(place)
+        for place in places:
+            folded, exact = _digest(_folded(place)), _digest(place)
+            if added.setdefault(folded, exact) != exact:
+                twins.add(folded)
+        if len(added) > MAX_COMPARED:
+            is_full = True
+            break
     if added:
         listing = ["ls-tree", "-r", "-z", "--name-only", base]
-        for path in _listed(quarantine, listing, b"\0", deadline_s, -1):
-            for place in _places(path):
-                if found := added.get(_folded(place)):
-                    found.add(place)
-    twins = sum(len(places) > 1 for places in added.values())
-    notes = []
+        for _, places in _with_places(_listed(quarantine, listing, b"\0", deadline_s, -1)):
+            for place in places:
+                if added.get(folded := _digest(_folded(place)), exact := _digest(place)) != exact:
+                    twins.add(folded)
+    return tuple(_name_notes(len(twins), windows, is_full=is_full))
+
+
+def _name_notes(twins: int, windows: int, *, is_full: bool) -> Iterator[str]:
     if twins:
-        notes.append(
-            f"{twins} added names differ from another only in case or Unicode form: one file on macOS or Windows"
-        )
+        yield f"{twins} added names differ from another only in case or Unicode form: one file on macOS or Windows"
     if windows:
-        notes.append(f"{windows} added names cannot be checked out on Windows")
-    return tuple(notes)
+        yield f"{windows} added names cannot be checked out on Windows"
+    if is_full:
+        yield f"so many names were added that only the first {MAX_COMPARED} were compared with others"
 
 
 def _listed(
@@ -147,15 +160,26 @@ def _memory(content: bytes) -> BinaryIO:
     return file
 
 
-def _places(path: bytes) -> Iterator[bytes]:
-    """The path and every directory on the way to it."""
-    yield path
-    while at := path.rfind(b"/") + 1:
-        path = path[: at - 1]
-        yield path
+def _with_places(paths: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Each path of git's sorted list, with itself and the directories on the way to it that the last one had not."""
+    last = b""
+    for path in paths:
+        places, place = [path], path
+        while at := place.rfind(b"/") + 1:
+            if last.startswith(place[:at]):
+                break
+            place = place[: at - 1]
+            places.append(place)
+        yield path, places
+        last = path
 
 
-def _folded(path: bytes) -> str:
+def _digest(name: bytes) -> bytes:
+    return hashlib.blake2b(name, digest_size=16).digest()
+
+
+def _folded(path: bytes) -> bytes:
     if path.isascii():
-        return path.decode().lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path.decode(errors="surrogateescape")).casefold())
+        return path.lower()
+    text = unicodedata.normalize("NFD", path.decode(errors="surrogateescape")).casefold()
+    return unicodedata.normalize("NFC", text).encode(errors="surrogateescape")

@@ -34,6 +34,12 @@ MAX_BLOB_BYTES = GIB
 MAX_CHANGES = 2_000_000
 """Most changed paths, over all commits of a return."""
 
+MAX_CHANGED_BYTES = 256 * MIB
+"""Most bytes of changed paths, over all commits of a return: a review holds them."""
+
+MAX_COMPARED = 1_000_000
+"""Most added names, directories included, that are compared with others."""
+
 MAX_SYMLINKS = 10_000
 """Most symbolic links that a return adds or changes."""
 

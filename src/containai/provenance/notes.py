@@ -127,11 +127,15 @@ def write_notes(git_dir: Path, tip: str, texts: Mapping[str, bytes], message: st
 
 def append_lines(git_dir: Path, lines: Mapping[str, bytes], message: str, held: Notes) -> str:
     """Append one line to the note of each commit; the new tip, or nothing when another process was faster."""
+    # One statement is about up to a thousand commits, and has all their names: it is held once, not for each of them.
+    made: dict[tuple[bytes, bytes], bytes] = {}
     texts = {}
     for commit, line in lines.items():
         old = held.texts.get(commit, b"")
-        texts[commit] = old + (b"\n" if old and not old.endswith(b"\n") else b"") + line + b"\n"
-        _check_size(commit, len(texts[commit]))
+        if (text := made.get((old, line))) is None:
+            text = made[old, line] = old + (b"\n" if old and not old.endswith(b"\n") else b"") + line + b"\n"
+            _check_size(commit, len(text))
+        texts[commit] = text
     return _tip(git_dir) if write_notes(git_dir, held.tip, texts, message) else ""
 
 

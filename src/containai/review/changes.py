@@ -20,6 +20,7 @@ _RAW = re.compile(
 )
 _QUIET = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-abbrev", "--ignore-submodules=none")
 _BATCH_BYTES = 32 * 1024 * 1024
+_FIELD_BYTES = 4096  # of a commit's subject, author and committer
 
 
 def read_start(git_dir: Path, base: str, tip: str) -> str:
@@ -56,17 +57,14 @@ def read_links(git_dir: Path, tip: str) -> dict[bytes, bytes]:
 def read_commits(git_dir: Path, base: str, tip: str) -> tuple[Commit, ...]:
     """The commits that the branch adds, oldest first."""
     form = "--format=%H%x00%s%x00%an <%ae>%x00%cn <%ce>"
-    done = run_git(
-        ["log", "--no-show-signature", "--no-mailmap", "-z", "--reverse", "--topo-order", form, tip, f"^{base}"],
-        git_dir=git_dir,
-        timeout_s=_TIMEOUT_S,
+    options = ["--no-show-signature", "--no-mailmap", "-z", "--reverse", "--topo-order"]
+    # One field may have a megabyte, and there are up to 100,000 commits: only what is shown is kept.
+    fields = (
+        field[:_FIELD_BYTES].decode(errors="replace")
+        for field in _stream(git_dir, ["log", *options, form, tip, f"^{base}"])
     )
-    if done.status != 0:
-        raise _unreadable(done.said)
-    fields = done.stdout.decode(errors="replace").split("\0")
     commits = []
-    for at in range(0, len(fields) - 3, 4):
-        name, subject, author, committer = fields[at : at + 4]
+    for name, subject, author, committer in zip(fields, fields, fields, fields, strict=False):
         who = author if author == committer else f"{author}, committed by {committer}"
         commits.append(Commit(hash=name.strip(), subject=sanitised(subject), author=sanitised(who)))
     return tuple(commits)

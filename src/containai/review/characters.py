@@ -16,12 +16,18 @@ _IGNORABLE = (
     (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0E), (0xFEFF, 0xFEFF),
     (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
 )  # fmt: skip
+_PICTURE, _KEYCAP = "\ufe0f", "\u20e3"  # Source: Unicode TR 51, emoji presentation
+_LETTERS_WITH_PICTURE = ("\u2139",)  # the information sign, which Unicode counts among the letters
 _BLANK = (0x2800, 0x2028, 0x2029, 0x16FE4)  # fillers, and what some programs take for the end of a line
 
 # Source: Vim, :help modeline; Emacs, "Specifying File Variables"; PEP 263.
 _VIM = re.compile(r"(?:^|\s)(?:vi|[vV]im(?:[<=>]?\d+)?|ex):\s*(?:set?\s)?(.+)")
 _EMACS = re.compile(r"-\*-(.*?)-\*-")
-_EMACS_LOCAL = re.compile(r"Local Variables:")
+_VIM_LINES = 5  # at either end
+_EMACS_REACH = (
+    4000  # characters from the end: 3,000 of Emacs's, and the first of them may be in the middle of the words
+)
+_EMACS_LOCAL = re.compile(r"Local Variables:", re.IGNORECASE)
 _CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _VIM_HARMLESS = re.compile(
     r"(?:no)?(?:et|expandtab|ai|si|wrap|list|cin|hls)|(?:ts|sts|sw|tw|tabstop|softtabstop|shiftwidth|textwidth|ft|filetype"
@@ -44,14 +50,22 @@ def find_hidden(lines: list[str]) -> str:
     for number, line in enumerate(lines, 1):
         if line.isascii() and (line.isprintable() or not _CONTROL.search(line)):
             continue
-        for character in line:
-            if is_hidden(character):
+        for at, character in enumerate(line):
+            if is_hidden(character) or (character == _PICTURE and not _stands_behind_picture(line, at)):
                 counted[character] = counted.get(character, 0) + 1
                 first = first or number
     if not counted:
         return ""
     names = [unicodedata.name(c, f"U+{ord(c):04X}") for c in list(counted)[:_SHOWN]]
     return f"line {first}: {', '.join(names)}"
+
+
+def _stands_behind_picture(line: str, at: int) -> bool:
+    """Whether the sign that asks for a picture has one to ask for. A name with it looks like the one without."""
+    before = line[at - 1 : at]
+    if line[at + 1 : at + 2] == _KEYCAP:
+        return before != "" and before in "#*0123456789"
+    return before in _LETTERS_WITH_PICTURE or not (before == "" or before.isalnum() or before in ("_", _PICTURE))
 
 
 def is_hidden(character: str) -> bool:
@@ -76,17 +90,18 @@ def find_modeline(lines: list[str]) -> str:
     Args:
         lines: The file's, with those left empty that were there before.
     """
-    for number, line in enumerate(lines[:5] + lines[-5:]):
-        text = line[:1000]
-        vim = _VIM.search(text)
+    # The text ends with a line feed: behind that nothing is a line, for Vim.
+    last = lines[:-1] if lines and not lines[-1] else lines
+    for number, line in enumerate(lines[:_VIM_LINES] + last[-_VIM_LINES:]):
+        vim = _VIM.search(line)
         if vim is not None and not all(map(_VIM_HARMLESS.fullmatch, re.split(r"[\s:]+", vim[1].strip()))):
             return f"vim: {vim[1].strip()[:80]}"
-        coding = _CODING.search(text) if number < 2 else None
+        coding = _CODING.search(line) if number < 2 else None
         if coding is not None and coding[1].casefold().replace("_", "-") not in _CODINGS:
             return f"read as {coding[1][:40]}"
-    emacs = _EMACS.search(lines[0][:1000]) or (_EMACS.search(lines[1][:1000]) if len(lines) > 1 else None)
+    emacs = _EMACS.search(lines[0]) or (_EMACS.search(lines[1]) if len(lines) > 1 else None)
     if emacs is not None and not all(_EMACS_HARMLESS.fullmatch(word.strip()) for word in emacs[1].split(";")):
         return f"emacs: {emacs[1].strip()[:80]}"
-    if any(_EMACS_LOCAL.search(line[:1000]) for line in lines[-60:]):
+    if _EMACS_LOCAL.search("\n".join(lines)[-_EMACS_REACH:]):
         return "emacs: Local Variables"
     return ""

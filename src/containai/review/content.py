@@ -123,14 +123,14 @@ def _link(path: bytes, target: bytes) -> Finding:
 
 def _odd_name(path: bytes) -> str:
     """What is confusing about a path; empty when nothing is."""
-    name = shown(path)
     try:
         text = path.decode()
     except UnicodeDecodeError:
         return "is not valid UTF-8"
-    if any(unicodedata.category(c)[0] == "C" or is_hidden(c) for c in text):
-        return f"holds control or invisible characters: {name}"
-    if unicodedata.normalize("NFC", text) != text:
+    is_plain = text.isascii() and text.isprintable()
+    if not is_plain and any(unicodedata.category(c)[0] == "C" or is_hidden(c) for c in text):
+        return f"holds control or invisible characters: {shown(path)}"
+    if not is_plain and unicodedata.normalize("NFC", text) != text:
         return "is written with combining characters: another host may take it for another name"
     for part in text.split("/"):
         stem = part.partition(".")[0].rstrip(" ").casefold()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from containai.record import dataclass
@@ -14,6 +16,7 @@ LINK, SUBMODULE, EXECUTABLE, REGULAR, ABSENT = "120000", "160000", "100755", "10
 
 _ID_DIGITS = 10
 _NAMED_CHARACTERS = 200
+_NAMED_BYTES = 4 * 1024 * 1024  # of all, as JSON: a note, and a line of a log, may not be much longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,20 @@ class Review:
             "triggers": [trigger.as_json() for trigger in self.triggers],
             "notes": list(self.notes),
         }
+
+
+def name_all(triggers: Iterable[Trigger]) -> tuple[str, ...]:
+    """How logs and statements name triggers: each, up to a bound; then how many more, with one digest."""
+    named: list[str] = []
+    room, more, rest = _NAMED_BYTES, 0, hashlib.sha256()
+    for trigger in triggers:
+        room -= len(json.dumps(trigger.named)) + 2
+        if room > 0:
+            named.append(trigger.named)
+        else:
+            more += 1
+            rest.update(trigger.named.encode() + b"\n")
+    return (*named, f"and {more} more sha256:{rest.hexdigest()}") if more else tuple(named)
 
 
 def build_trigger(key: bytes, kind: str, change: Change, why: str, detail: str = "") -> Trigger:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from containai.review.locks import can_be_read, read_contents, read_json
 from containai.review.model import shown
 
 _SHOWN = 5
@@ -20,9 +20,10 @@ LOCK_FILES = re.compile(
     r"|pylock.*\.toml|pipfile\.lock|conda-lock\.yml|.*requirements.*\.(?:txt|in)|constraints.*\.txt|cargo\.lock|go\.sum|gemfile\.lock|composer\.lock|flake\.lock|packages\.lock\.json"
     r"|gradle\.lockfile|mix\.lock|pubspec\.lock|package\.resolved|podfile\.lock|module\.bazel\.lock|\.terraform\.lock\.hcl|cabal\.project\.freeze"
 )
+# Each part is bounded: what begins like a source at each of a million places must not be read to its end each time.
 _SOURCE = re.compile(
-    r"(?i)\b(?:(git\+)?[a-z][a-z0-9+.-]*://(?:[^\s/@\"']*@)?([a-z0-9.-]+)|(git@[a-z0-9.-]+)|(file:[^\s\"']+))"
-    r"(?::[0-9]+)?[:/]?([^\s/\"'#?:]+/[^\s/\"'#?]+)?"
+    r"(?i)\b(?:(git\+)?[a-z][a-z0-9+.-]{0,30}://(?:[^\s/@\"']{0,200}@)?([a-z0-9.-]+)|(git@[a-z0-9.-]+)|(file:[^\s\"']+))"
+    r"(?::[0-9]+)?[:/]?([^\s/\"'#?:]{1,200}/[^\s/\"'#?]{1,200})?"
 )
 _FORGES = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "sr.ht", "git.sr.ht", "dev.azure.com")
 # Keys of package.json that nothing runs, resolves or obeys. Source: npm, package-json(5).
@@ -63,10 +64,12 @@ def new_sources(name: str, before: str, after: str) -> Iterator[str]:
     Args:
         name: The file's, in lower case.
     """
+    if not can_be_read(name, after) and can_be_read(name, before):
+        yield "it can no longer be read here"
     fresh = sorted(_sources(name, after) - _sources(name, before))
     if fresh:
         yield _few(fresh, 80)
-    old, new = _contents(name, before), _contents(name, after)
+    old, new = read_contents(name, before), read_contents(name, after)
     other = sorted(package for package, digest in new.items() if old.get(package, digest) != digest)
     if other:
         yield f"the same version with another content: {_few(other, 60)}"
@@ -74,7 +77,7 @@ def new_sources(name: str, before: str, after: str) -> Iterator[str]:
 
 def _sources(name: str, text: str) -> set[str]:
     if name == "flake.lock":
-        return set(_flake_sources(_json(text)))
+        return set(_flake_sources(read_json(text)))
     return {_source(found) for found in _SOURCE.finditer(text)}
 
 
@@ -97,42 +100,7 @@ def _flake_sources(lock: Mapping[str, Any]) -> Iterator[str]:
                 yield "/".join(str(word) for word in words if word)
 
 
-def _contents(name: str, text: str) -> dict[str, str]:
-    """Digests by package and version, of the formats that are data."""
-    if name in ("package-lock.json", "npm-shrinkwrap.json"):
-        packages = _json(text).get("packages")
-        if not isinstance(packages, dict):
-            return {}
-        known = ((place, about) for place, about in packages.items() if isinstance(about, dict))
-        return {f"{place} {about.get('version')}": str(about.get("integrity")) for place, about in known}
-    if name in ("cargo.lock", "poetry.lock", "uv.lock", "pdm.lock"):
-        packages = _toml(text).get("package")
-        if not isinstance(packages, list):
-            return {}
-        found: dict[str, str] = {}
-        for about in packages:
-            if isinstance(about, dict):
-                digest = [about.get("checksum"), about.get("sdist"), about.get("files"), about.get("wheels")]
-                found[f"{about.get('name')} {about.get('version')}"] = json.dumps(digest, default=str)
-        return found
-    return {}
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-
-
 def _few(words: list[str], most: int) -> str:
-    few = ", ".join(shown(word.encode("utf-8", "surrogateescape"))[:most] for word in words[:_SHOWN])
+    # JSON can hold half of a surrogate pair, which is no text: it is shown as the bytes that it would be.
+    few = ", ".join(shown(word.encode("utf-8", "surrogatepass"))[:most] for word in words[:_SHOWN])
     return few + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")

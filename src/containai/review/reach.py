@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _MOST_HOPS = 40  # Source: path_resolution(7)
 _MOST_NAMES = 64  # of one changed path
 _CONFIG_WHY = "your own git configuration names it: git reads or runs it on this host"
 _IGNORED_WHY = "your ignore rules cover this path: git status never showed what you have there"
+_MOST_FAILURES = 40  # of git, that are traced to the path it fails at
 
 # Settings whose value is a path, and those whose value is a command. Source: git-config(1).
 _FILES = re.compile(
@@ -48,7 +50,7 @@ class Reach:
     Attributes:
         links: By the path that they lead to: links that lead there.
         settings: Paths in the working tree, and the setting that names each.
-        ignored: Added paths that the user's ignore rules cover.
+        ignored: Added paths that the user's ignore rules cover, and of some whether they do: git cannot say.
     """
 
     links: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
@@ -82,17 +84,23 @@ class Reach:
             yield Finding(kind="git", why=_IGNORED_WHY)
 
 
-def read_reach(git_dir: Path, tip: str, tree: Path | None, user: Mapping[str, str], added: Iterable[bytes]) -> Reach:
-    """Look at the links of ``tip``, and at the user's configuration for his working tree.
+def read_reach(
+    git_dir: Path, trees: Iterable[str], tree: Path | None, user: Mapping[str, str], added: Iterable[bytes]
+) -> Reach:
+    """Look at the links of some commits, and at the user's configuration for his working tree.
 
     Args:
+        trees: The commits; the last one's links count first. A branch that receives the work may have others.
         tree: The user's working tree; None where there is none to speak of.
         added: Paths that the branch adds.
     """
+    links: dict[bytes, bytes] = {}
+    for commit in trees:
+        links |= read_links(git_dir, commit)
     if tree is None or not (tree / ".git").exists():
-        return Reach(links=find_links(read_links(git_dir, tip)))
+        return Reach(links=find_links(links))
     return Reach(
-        links=find_links(read_links(git_dir, tip)),
+        links=find_links(links),
         settings=tuple(_settings(tree, user)),
         ignored=_ignored(tree, git_dir, user, added),
     )
@@ -199,20 +207,45 @@ def _inside(place: Path, tree: Path) -> Iterator[bytes]:
 
 
 def _ignored(tree: Path, git_dir: Path, user: Mapping[str, str], added: Iterable[bytes]) -> frozenset[bytes]:
-    # Git ends at the first path that lies behind a link of the working tree: such a path is not asked about.
-    asked = [path for path in added if not _behind_link(tree, path)]
-    if not asked:
-        return frozenset()
-    done = run_git_in_tree(
-        ["check-ignore", "-z", "--stdin"],
-        git_dir=git_dir_of(tree, git_dir),
-        work_tree=tree,
-        user=user,
-        stdin=b"\0".join(asked) + b"\0",
-    )
-    return frozenset(done.stdout.split(b"\0")[:-1])
+    """What git's ignore rules cover of ``added``, and what git cannot say it of.
+
+    At a path that it takes no answer for, git ends and says nothing about those behind it: one behind a link of the
+    working tree is not asked about; one in the place of a submodule is found by halves.
+    """
+    waiting = [[path for path in added if not _behind_link(tree, path)]]
+    found: set[bytes] = set()
+    failures = 0
+    while waiting:
+        asked = waiting.pop()
+        if not asked:
+            continue
+        done = run_git_in_tree(
+            ["check-ignore", "-z", "--stdin"],
+            git_dir=git_dir_of(tree, git_dir),
+            work_tree=tree,
+            user=user,
+            # As it is, a path that begins with a colon would be an order to git. Source: gitglossary(7), pathspec.
+            stdin=b"".join(b"./" + path + b"\0" for path in asked),
+        )
+        if done.status in (0, 1):  # Source: git-check-ignore(1), EXIT STATUS
+            found.update(path.removeprefix(b"./") for path in done.stdout.split(b"\0")[:-1])
+            continue
+        failures += 1
+        if len(asked) == 1 or failures > _MOST_FAILURES:
+            found.update(asked)
+        else:
+            waiting += asked[: len(asked) // 2], asked[len(asked) // 2 :]
+    return frozenset(found)
 
 
 def _behind_link(tree: Path, path: bytes) -> bool:
-    parts = path.split(b"/")[:-1]
-    return any(os.path.islink(os.path.join(os.fsencode(tree), *parts[:n])) for n in range(1, len(parts) + 1))
+    place = os.fsencode(tree)
+    for part in path.split(b"/")[:-1]:
+        place += b"/" + part
+        try:
+            mode = os.lstat(place).st_mode
+        except OSError:  # nothing is there, so nothing is below it
+            return False
+        if stat.S_ISLNK(mode):
+            return True
+    return False

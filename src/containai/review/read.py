@@ -79,7 +79,8 @@ class Draft:
         """
         judge = self.judge
         added = [change.path for change in self.files if change.old_mode == ABSENT]
-        reach = read_reach(self.git_dir, self.tip, judge.tree, judge.user, added)
+        trees = (judge.onto, self.tip) if judge.onto else (self.tip,)
+        reach = read_reach(self.git_dir, trees, judge.tree, judge.user, added)
         found = _triggers(self.git_dir, judge.key, reach, self.files)
         found += _of_history(self.git_dir, judge.key, reach, self.base, self.tip, self.files)
         found += self._below()
@@ -167,7 +168,7 @@ def review_result(git_dir: Path, *, onto: str, result: str, tip: str, judge: Jud
     A merge can put a reviewed edit where nobody has seen it: into a file that was renamed meanwhile.
     """
     changes = read_changes(git_dir, onto, result)
-    reach = read_reach(git_dir, tip, judge.tree, judge.user, ())
+    reach = read_reach(git_dir, (onto, tip), judge.tree, judge.user, ())
     return _ordered(_triggers(git_dir, judge.key, reach, changes, "as the merge would make it"))
 
 

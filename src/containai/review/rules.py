@@ -42,8 +42,11 @@ def find_rules(path: bytes) -> Iterator[Rule]:
     Trust: the path is the agent's making. Case and invisible characters are taken out first: some file systems,
     and every reader, take such twins for the same name.
     """
-    text = "".join(c for c in os.fsdecode(path) if unicodedata.category(c) != "Cf" and not is_ignorable(c))
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    if path.isascii():  # nothing of that is in it, and a branch may have a million paths
+        folded = path.decode().casefold()
+    else:
+        text = "".join(c for c in os.fsdecode(path) if unicodedata.category(c) != "Cf" and not is_ignorable(c))
+        folded = unicodedata.normalize("NFKC", text).casefold()
     for rule in load_rules():
         if rule.matches.fullmatch(folded):
             yield rule

@@ -18,6 +18,7 @@ from containai.host.clock import monotonic_s
 from containai.record import dataclass
 from containai.session.disk import RESERVE_BYTES, DiskGuard
 from containai.session.engines import SUPERVISE_LIBRARY, native_file
+from containai.session.filling import CheckoutGuard
 from containai.session.signals import EndingSignals, Interrupted
 from containai.supervise.housekeeping import OwnPrograms
 from containai.supervise.loop import ExecSupervisor
@@ -41,15 +42,17 @@ class Chore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedPlaces:
-    """What a supervised container is watched with.
+    """What a container is watched with.
 
     Attributes:
         folder: The session's, where its records go.
         workspace: The session's, whose size is watched.
+        supervised: Whether its execs are; else the disk alone is watched.
     """
 
     folder: Path
     workspace: Path
+    supervised: bool = True
 
 
 def verified(engine: Engine, spec: ContainerSpec, container: Container) -> Container:
@@ -90,7 +93,7 @@ def run_chore(
             about, is replaced.
         signals: The user's requests to end; None where nobody asks.
         patience: How many of them are let pass.
-        watch: What a supervised one is watched with.
+        watch: What it is watched with, if it is.
 
     Raises:
         WorkspaceError: It took longer than ``timeout_s``, or filled the disk.
@@ -103,7 +106,7 @@ def run_chore(
         server = ReturnServer(container.listeners[0], quarantine, log)
         undo.callback(server.stop)
         server.start()
-        overseer = None if watch is None else _Overseer(container, spec, log, watch)
+        overseer = None if watch is None else _oversee(container, spec, log, watch)
         if overseer is not None:
             undo.callback(overseer.stop)
             overseer.start()
@@ -186,6 +189,14 @@ def _waiting(ahead: PendingChore) -> Container | None:
         return container
     container.destroy()
     return None
+
+
+def _oversee(
+    container: Container, spec: ContainerSpec, log: EventLog, watch: WatchedPlaces
+) -> _Overseer | CheckoutGuard:
+    if watch.supervised:
+        return _Overseer(container, spec, log, watch)
+    return CheckoutGuard(container, watch.folder, watch.workspace, spec.limits.workspace_bytes)
 
 
 class _Overseer:

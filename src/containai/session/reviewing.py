@@ -13,7 +13,7 @@ from containai.errors import ReviewError, StateError, WorkspaceError
 from containai.host.clock import now_rfc3339
 from containai.record import dataclass
 from containai.review.merge import How, Made, find_target, land, make_commit, make_tree
-from containai.review.model import Review, Trigger
+from containai.review.model import Review, Trigger, name_all
 from containai.review.read import review_result
 from containai.session.record import Phase, SessionRecord, session_branch
 from containai.session.state import SessionDir, SessionStore
@@ -85,7 +85,7 @@ def merge_session(
         with _deciding(subject, _MERGED) as decide:
             commit = make_commit(git_dir, repository, target, made, how, message, user)
             land(git_dir, target, commit, user)
-            given = tuple(trigger.named for trigger in triggers)
+            given = name_all(triggers)
             merged = Merged(branch=target.branch, old=target.commit, new=commit, acknowledged=given)
             decide({"verdict": "allow", "ref": f"refs/heads/{target.branch}", "old": target.commit,
                     "new": commit, "acknowledged": list(given)})  # fmt: skip

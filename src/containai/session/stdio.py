@@ -18,6 +18,7 @@ import tty
 from typing import Any
 
 from containai.engine.protocol import Stdio
+from containai.session.terminal import Written
 
 _CHUNK = 65536
 _LAST_STANDARD_FD = 2
@@ -31,6 +32,7 @@ class PipedStreams:
         self._stdout = stdout
         self._with_input = with_input
         self._threads: list[threading.Thread] = []
+        self._terminals: list[tuple[int, Written]] = []
         in_read, self._in_write = os.pipe()
         self._out_read, out_write = os.pipe()
         self._err_read, err_write = os.pipe()
@@ -52,7 +54,10 @@ class PipedStreams:
         else:
             os.close(self._in_write)
         for read, write in ((self._out_read, self._stdout), (self._err_read, 2)):
-            thread = threading.Thread(target=_copy, args=(read, write), daemon=True, name=f"stdio-{write}")
+            written = Written() if os.isatty(write) else None
+            if written is not None:
+                self._terminals.append((write, written))
+            thread = threading.Thread(target=_copy, args=(read, write, written), daemon=True, name=f"stdio-{write}")
             thread.start()
             self._threads.append(thread)
 
@@ -60,6 +65,8 @@ class PipedStreams:
         """Wait until everything that the agent wrote has arrived."""
         for thread in self._threads:
             thread.join(_DRAIN_TIMEOUT_S)
+        while self._terminals:
+            _restore(*self._terminals.pop())
 
 
 class TerminalStreams:
@@ -70,6 +77,7 @@ class TerminalStreams:
         self._before: list[Any] | None = None
         self._output: threading.Thread | None = None
         self._master = -1
+        self._written = Written()
 
     def given(self) -> None:
         """Nothing was given away."""
@@ -82,7 +90,9 @@ class TerminalStreams:
         self._resize()
         signal.signal(signal.SIGWINCH, lambda *_: self._resize())
         threading.Thread(target=_copy, args=(0, self._master), daemon=True, name="terminal-in").start()
-        self._output = threading.Thread(target=_copy, args=(self._master, 1), daemon=True, name="terminal-out")
+        self._output = threading.Thread(
+            target=_copy, args=(self._master, 1, self._written), daemon=True, name="terminal-out"
+        )
         self._output.start()
 
     def _resize(self) -> None:
@@ -95,6 +105,7 @@ class TerminalStreams:
         if self._output is not None:
             self._output.join(_DRAIN_TIMEOUT_S)
         if self._before is not None:
+            _restore(1, self._written)
             signal.signal(signal.SIGWINCH, signal.SIG_DFL)
             with contextlib.suppress(OSError, termios.error):
                 termios.tcsetattr(0, termios.TCSAFLUSH, self._before)
@@ -118,10 +129,12 @@ def open_streams(owner_uid: int, *, quiet_stdout: bool, unattended: bool) -> Pip
     return PipedStreams(owner_uid, 2 if quiet_stdout else 1)
 
 
-def _copy(source: int, target: int) -> None:
+def _copy(source: int, target: int, written: Written | None = None) -> None:
     """Copy until either side ends, then close ours: the other side must learn of it, not wait."""
     with contextlib.suppress(OSError):
         while chunk := os.read(source, _CHUNK):
+            if written is not None:
+                written.saw(chunk)
             _write(target, chunk)
     for fd in (source, target):
         if fd > _LAST_STANDARD_FD:
@@ -132,3 +145,8 @@ def _write(target: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(target, view) :]
+
+
+def _restore(terminal: int, written: Written) -> None:
+    with contextlib.suppress(OSError):
+        _write(terminal, written.restoring)

@@ -10,7 +10,8 @@ from containai.errors import WorkspaceError
 from containai.git_return.base import find_obstacle
 from containai.plan.model import SessionPlan
 from containai.render.containers import render_housekeeping
-from containai.session.housekeeping import Chore, Collector, await_chore, run_chore
+from containai.session.filling import CheckoutGuard
+from containai.session.housekeeping import Chore, Collector, WatchedPlaces, await_chore, run_chore
 from containai.session.opened import OpenSession
 from containai.session.signals import EndingSignals
 from containai.workspace.scripts import commit_identity, prepare_command
@@ -95,7 +96,9 @@ def check_out_apart(engine: Engine, session: OpenSession, signals: EndingSignals
         Interrupted: The user ended the launch.
     """
     spec = render_housekeeping(session.plan, "prepare", checkout_command(session.plan))
-    chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals)
+    directory = session.directory
+    watch = WatchedPlaces(folder=directory.path, workspace=directory.workspace, supervised=False)
+    chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals, watch=watch)
     _ready(session, chore)
 
 
@@ -107,8 +110,16 @@ def check_out_inside(container: Container, session: OpenSession, signals: Ending
         Interrupted: The user ended the launch.
     """
     printed = Collector(os.dup(container.preparation_fd))
-    container.prepare()
-    result = await_chore(container, "prepare", PREPARE_TIMEOUT_S, signals)
+    directory, limits = session.directory, session.plan.policy.limits
+    guard = CheckoutGuard(container, directory.path, directory.workspace, limits.workspace_bytes)
+    guard.start()
+    try:
+        container.prepare()
+        result = await_chore(container, "prepare", PREPARE_TIMEOUT_S, signals)
+    finally:
+        guard.stop()
+    if guard.failure is not None:
+        raise guard.failure
     _ready(session, Chore(status=result.status, output=b"", errors=printed.result()))
 
 

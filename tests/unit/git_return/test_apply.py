@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from containai.errors import ReturnFailed
 from containai.git_return import apply as apply_module
-from containai.git_return import transfer
+from containai.git_return import inspect, transfer
 from containai.git_return.apply import Returned, apply_return
 from tests.support.git import ENVIRONMENT, branches, commit, fingerprint, git, make_repository
 from tests.support.returning import Session, open_session
@@ -307,6 +308,39 @@ def test_names_that_other_systems_confuse_are_told(session: Session) -> None:
     assert [note.split(" ")[0] for note in notes] == ["1", "1"]
     assert "only in case" in notes[0]
     assert "Windows" in notes[1]
+
+
+def deep(session: Session, folders: int, levels: int = 1800) -> None:
+    """The agent pushes a file in each of some folders, all of which hold one and the same chain of folders."""
+    session.prepare()
+    said = "commit refs/heads/deep\ncommitter a <a@b> 1 +0000\ndata 4\ndeep\nfrom HEAD\n"
+    said += "".join(f"M 100644 inline {n}/{'a/' * levels}f\ndata 2\nx\n" for n in range(folders))
+    git(session.workspace, "fast-import", "--quiet", stdin=said.encode())
+    git(session.workspace, "push", "--quiet", "local", f"deep:{session.quarantine.ref}")
+
+
+def test_long_names_of_few_objects_take_little_memory(session: Session) -> None:
+    deep(session, 30)
+    tracemalloc.start()
+    try:
+        assert session.apply().commits
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_too_many_names_the_first_are_compared(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.prepare()
+    pushed(session, A__txt="twin\n", b="x\n", zz="x\n", ZZ="x\n")
+    monkeypatch.setattr(inspect, "MAX_COMPARED", 1)
+    notes = session.apply().notes
+    assert [note.split(" ")[0] for note in notes] == ["1", "so"]
+
+
+def test_too_many_bytes_of_changed_paths(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep(session, 30)
+    monkeypatch.setattr(inspect, "MAX_CHANGED_BYTES", 100_000)
+    assert refusal(session).code == "return.too-large"
 
 
 def test_too_many_bytes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

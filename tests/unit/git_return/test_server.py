@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from containai.errors import AuditError
+from containai.git_return import closure as closure_module
 from containai.git_return import push as push_module
 from containai.git_return import relay as relay_module
 from containai.git_return import server as server_module
@@ -280,6 +281,30 @@ def test_old_content_that_comes_back_is_no_theft(session: Session) -> None:
     talk(session, REQUEST_PUSH, command + b"0000" + raw_pack(work, restored))
     assert session.quarantine.tip() == restored
     assert session.events("push")[0]["verdict"] == "allow"
+
+
+def test_a_push_that_refers_to_endless_objects_of_earlier_ones(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each push is bounded; the next one may refer to the objects of all that were before it."""
+    work = clone(session)
+    base, ref = session.source.base_commit, session.quarantine.ref
+    for number in range(5):
+        (work / f"{number}").write_text(f"{number}\n")
+    full = commit(work, "five")
+    git(work, "push", "--quiet", session.url, f"{full}:{ref}")
+    git(work, "push", "--quiet", "--force", session.url, f"{base}:{ref}")
+    again = git(work, "commit-tree", f"{full}^{{tree}}", "-p", base, "-m", "again")
+    command = packet(f"{base} {again} {ref}\0report-status\n".encode())
+    monkeypatch.setattr(closure_module, "_MOST_MISSING", 4)
+    talk(session, REQUEST_PUSH, command + b"0000" + raw_pack(work, again))
+    assert session.quarantine.tip() == base
+    monkeypatch.setattr(closure_module, "_MOST_MISSING", 6)
+    talk(session, REQUEST_PUSH, command + b"0000" + raw_pack(work, again))
+    assert session.quarantine.tip() == again
+    assert [event["reason"] for event in refused(session)] == [
+        "it refers to more than 4 objects that it does not bring"
+    ]
 
 
 def raw_pack(repository: Path, *names: str, extra: tuple[bytes, ...] = ()) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,17 @@ def test_ten_thousand_commits(host: Host, monkeypatch: pytest.MonkeyPatch) -> No
     assert [verdict.commit for verdict in verdicts] == commits
     assert not [verdict for verdict in verdicts if verdict.problem or len(verdict.proven) != 1]
     assert attest(host, "a" * 12, commits) == ""
+
+
+def test_a_statement_is_held_once_for_all_its_commits(host: Host) -> None:
+    commits = many_commits(host, 2000)
+    tracemalloc.start()
+    try:
+        assert attest(host, "a" * 12, commits)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert all(len(note.splitlines()) == 1 for note in read_notes(host.git_dir, commits).texts.values())
 
 
 def test_a_symbolic_notes_ref_is_not_written_through(host: Host) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from containai.review.content import check_content, check_entry
-from containai.review.model import Change, build_trigger, shown
+from containai.review.model import Change, build_trigger, name_all, shown
 
 OLD, NEW, NONE = "1" * 40, "2" * 40, "0" * 40
 
@@ -103,6 +104,21 @@ def test_a_character_that_is_not_seen_is_a_trigger(character: str) -> None:
     assert "line 2" in kinds("a.py", f"fine\nx = 1 # {character}y\n")["unicode"]
 
 
+@pytest.mark.parametrize(
+    "text", ["is_admin\ufe0f = 1", "x_\ufe0f", "\ufe0fx", "❤\ufe0f\ufe0f", "é\ufe0f", "a\ufe0f\u20e3"]
+)
+def test_the_sign_for_pictures_is_hidden_in_a_name(text: str) -> None:
+    assert "VARIATION SELECTOR-16" in kinds("a.py", f"# one\n{text}\n")["unicode"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["❤\ufe0f", "1\ufe0f\u20e3 #\ufe0f\u20e3", "ℹ\ufe0f", "\u203c\ufe0f", "©\ufe0f ↔\ufe0f Ⓜ\ufe0f ㊗\ufe0f 〰\ufe0f"],
+)
+def test_behind_a_picture_it_is_not(text: str) -> None:
+    assert "unicode" not in kinds("a.md", text)
+
+
 def test_a_hidden_character_that_was_there_before_is_none() -> None:
     assert kinds("a.py", "\u200b\nnew\n", "\u200b\n") == {}
 
@@ -175,6 +191,16 @@ def test_an_id_changes_with_the_content_and_the_path() -> None:
     assert len({base.id, build_trigger(b"key", "ci", moved, "w").id, *(o.id for o in others)}) == 5
 
 
+def test_of_endless_triggers_as_many_are_named_as_a_note_has_room_for() -> None:
+    triggers = [build_trigger(b"k", "executable", change(f"{'é' * 150}{n}"), "why") for n in range(20_000)]
+    named = name_all(triggers)
+    assert len(json.dumps(named)) < 5 * 1024 * 1024
+    assert named[:-1] == tuple(trigger.named for trigger in triggers[: len(named) - 1])
+    rest = "".join(f"{trigger.named}\n" for trigger in triggers[len(named) - 1 :])
+    assert named[-1] == f"and {20_001 - len(named)} more sha256:{hashlib.sha256(rest.encode()).hexdigest()}"
+    assert name_all(triggers[:2]) == (triggers[0].named, triggers[1].named)
+
+
 def test_a_path_is_shown_in_printable_characters() -> None:
     assert shown(b"a\xff\x1b\n\xe2\x80\xae") == "a\\xff\\x1b\\n\\u202e"
 
@@ -188,6 +214,13 @@ def test_a_path_is_shown_in_printable_characters() -> None:
         ("code\n// Local Variables:\n// eval: (x)\n// End:\n", "emacs"),
         ("# -*- coding: utf-7 -*-\n", "utf-7"),
         ("#!/usr/bin/python\n# coding=raw_unicode_escape\n", "raw_unicode_escape"),
+        # The fifth line from the end; far to the right; so many lines from the end that they are still near enough.
+        ("x\n" * 20 + "# vim: foldexpr=evil()\n" + "x\n" * 4, "vim"),
+        ("x\n" * 20 + "# vim: foldexpr=evil()\n" + "x\n" * 3 + "x", "vim"),
+        (" " * 2000 + " vim: foldexpr=evil()\n", "vim"),
+        (";" + " " * 2000 + '-*- eval: (shell-command "x") -*-\n', "emacs"),
+        ("# " + " " * 2000 + "coding: utf-7\n", "utf-7"),
+        ("// local variables:\n// eval: (x)\n// end:\n" + "x\n" * 1000, "emacs"),
     ],
 )
 def test_a_line_that_an_editor_obeys_is_named(text: str, detail: str) -> None:
@@ -237,6 +270,64 @@ def test_a_version_with_another_content_is_named() -> None:
     assert "lock" not in kinds("package-lock.json", old.replace("AA", "BB").replace("1.0.0", "1.0.1"), old)
     cargo = '[[package]]\nname = "a"\nversion = "1"\nchecksum = "aa"\n'
     assert "a 1" in kinds("Cargo.lock", cargo.replace("aa", "bb"), cargo)["lock"]
+
+
+NPM_1 = '{"dependencies": {"a": {"version": "1", "dependencies": {"b": {"version": "2", "integrity": "sha512-AA"}}}}}'
+YARN_1 = (
+    '# yarn\n\nb@^1, "b@^2":\n  version "2"\n  resolved "https://r.example/b/-/b-2.tgz#AA"\n  integrity sha512-AA\n'
+)
+YARN_2 = '"b@npm:^2":\n  version: 2\n  resolution: "b@npm:2"\n  checksum: 10/AA\n  languageName: node\n'
+SAME_VERSION = {
+    "npm, version 1": ("package-lock.json", NPM_1, "a > b 2"),
+    "yarn": ("yarn.lock", YARN_1, "b 2"),
+    "yarn berry": ("yarn.lock", YARN_2, "b 2"),
+    "pnpm": ("pnpm-lock.yaml", "packages:\n\n  'b@2':\n    resolution: {integrity: sha512-AA}\n", "b@2"),
+    "go": ("go.sum", "example.com/b v2 h1:AA=\n", "example.com/b v2"),
+    "composer": ("composer.lock", '{"packages": [{"name": "x/b", "version": "2", "dist": {"shasum": "AA"}}]}', "x/b 2"),
+    "pipenv": ("Pipfile.lock", '{"default": {"b": {"version": "==2", "hashes": ["sha256:AA"]}}}', "b ==2"),
+    "pip": ("requirements.txt", "b==2 \\\n    --hash=sha256:AA\nc==1\n", "b 2"),
+}
+
+
+@pytest.mark.parametrize("what", SAME_VERSION)
+def test_in_each_format_a_version_with_another_content_is_named(what: str) -> None:
+    name, old, package = SAME_VERSION[what]
+    assert f"the same version with another content: {package}" in kinds(name, old.replace("AA", "BB"), old)["lock"]
+    assert "lock" not in kinds(name, old, old)
+    newer = old.replace("AA", "BB").replace("2", "3")
+    assert "same version" not in kinds(name, newer, old).get("lock", "")
+
+
+def test_another_package_of_the_same_registry_under_a_known_version_is_named() -> None:
+    assert "b 2" in kinds("yarn.lock", YARN_1.replace("b/-/b-2", "evil/-/evil-1"), YARN_1)["lock"]
+
+
+def test_a_lock_file_that_cannot_be_read_any_more_is_a_trigger() -> None:
+    deep = '{"nodes": {}, "x": %s}' % ("[" * 2000 + "]" * 2000)
+    assert "read" in kinds("flake.lock", deep, "{}")["lock"]
+    assert "read" in kinds("package-lock.json", "{", "")["lock"]
+    assert "read" in kinds("Cargo.lock", "a = [" * 9, "")["lock"]
+    assert "read" in kinds("Cargo.lock", f'[[package]]\nname = "a"\nchecksum = 0x{"f" * 5000}\n', "")["lock"]
+    assert "lock" not in kinds("flake.lock", deep, "{")
+
+
+def test_half_a_character_in_json_is_shown() -> None:
+    assert "\\xed\\xa0\\x80" in kinds("package.json", '{"\\ud800": 1}')["package"]
+    flake = '{"nodes": {"n": {"locked": {"type": "\\udfff"}}}}'
+    assert "\\xed\\xbf\\xbf" in kinds("flake.lock", flake)["lock"]
+
+
+@pytest.mark.timeout(100)
+def test_endless_words_take_no_hours() -> None:
+    """Each of these took minutes to hours; the limit is the suite's own, for a test."""
+    for text in ("a." * 150_000, "git@" * 70_000, "a://" * 70_000):
+        kinds("yarn.lock", text)
+    for name in ("requirements.txt", "pnpm-lock.yaml", "go.sum", "yarn.lock"):
+        for text in ("a" * 300_000, "  a\n" * 70_000, "a==1 " * 60_000, "a==1\n" * 60_000, "a b " * 70_000):
+            kinds(name, text)
+    kinds("uv.lock", f"[a{'.a' * 40_000}]\n" + "".join(f"b.c{n} = 1\n" for n in range(30_000)))
+    for word in ("secret", "pwd", "password="):
+        kinds("notes.txt", (word * 600 + "\n") * 60)
 
 
 @pytest.mark.parametrize("code", [0x2028, 0x2029, 0x180B, 0x2065, 0xE0001, 0xE0100, 0xFFF0, 0x00AD, 0x1BCA0])

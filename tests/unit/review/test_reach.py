@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
+from containai.review import reach as reach_module
 from containai.review.model import Change
-from containai.review.reach import Reach, find_links
+from containai.review.reach import Reach, _behind_link, _ignored, find_links
+from tests.support.git import commit, git, make_repository
 
 
 def names(links: dict[bytes, bytes], path: bytes) -> set[bytes]:
@@ -51,3 +56,39 @@ def test_a_setting_holds_for_what_is_below_its_path() -> None:
     assert found(b"tools/hooks/pre-commit") == ["core.hookspath"]
     assert found(b"filter.py") == ["filter.x.clean"]
     assert found(b"tools/hooksmith") == found(b"a/filter.py") == []
+
+
+def test_what_stands_behind_a_link_of_the_working_tree(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    os.symlink("real", tmp_path / "link")
+    assert _behind_link(tmp_path, b"link/f")
+    assert _behind_link(tmp_path, b"link/deep/f")
+    assert not any(_behind_link(tmp_path, path) for path in (b"link", b"real/deep/f", b"real/none/f", b"none/link/f"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    made = make_repository(tmp_path / "host")
+    commit(made, "rules", **{".gitignore": "*.local\n"})
+    return made
+
+
+def ignored(repository: Path, *paths: bytes) -> set[bytes]:
+    return set(_ignored(repository, repository / ".git", {}, paths))
+
+
+@pytest.mark.parametrize("order", [b":!x", b":(bad)x", b":(exclude)x", b":/x"])
+def test_a_name_that_is_an_order_to_git_hides_no_ignored_path(repository: Path, order: bytes) -> None:
+    assert ignored(repository, order, b"a.local", b"b") == {b"a.local"}
+    assert ignored(repository, order + b".local") == {order + b".local"}
+
+
+def test_a_path_in_the_place_of_a_submodule_hides_no_ignored_path(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
+    (repository / "sub").mkdir()
+    asked = (b"a", b"sub/x", b"b.local", b"c", b"sub/y/z", b"d.local")
+    assert ignored(repository, *asked) == {b"sub/x", b"b.local", b"sub/y/z", b"d.local"}
+    monkeypatch.setattr(reach_module, "_MOST_FAILURES", 0)
+    assert ignored(repository, *asked) == set(asked), "what git cannot be asked about speaks against it"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from containai.review import read
-from containai.review.changes import read_history
+from containai.review.changes import read_commits, read_history
 from containai.review.model import Review
 from containai.review.read import Judge, begin_review
 from tests.support.git import commit, git, make_repository
@@ -91,3 +92,21 @@ def test_the_users_map_of_names_is_not_asked(repository: Path) -> None:
     os.mkfifo(repository / "map")
     git(repository, "config", "mailmap.file", str(repository / "map"))
     assert [found.subject for found in review(repository, base).commits] == ["one"]
+
+
+def test_endless_subjects_are_not_kept(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    said = "".join(
+        f"commit refs/heads/x\ncommitter {'n' * 500_000} <a@b> {n} +0000\ndata 500000\n{'s' * 500_000}\n"
+        + (f"from {base}\n" if n == 0 else "")
+        for n in range(20)
+    )
+    git(repository, "fast-import", "--quiet", stdin=said.encode())
+    tracemalloc.start()
+    try:
+        commits = read_commits(repository / ".git", base, "x")
+        assert tracemalloc.get_traced_memory()[1] < 10 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert len(commits) == 20
+    assert all(commit.subject.startswith("sss") and commit.author.startswith("nnn") for commit in commits)

@@ -29,6 +29,7 @@ CAUGHT = {
     ],
     "owners": ["CODEOWNERS", ".github/CODEOWNERS"],
     "editor": [
+        ".run/all.run.xml",
         ".vscode/tasks.json",
         "pkg/.idea/workspace.xml",
         ".devcontainer/devcontainer.json",
@@ -38,6 +39,7 @@ CAUGHT = {
     ],
     "shell": [".envrc", ".env", ".env.local", "a/mise.toml", "flake.nix", ".ruby-version"],
     "agent": [
+        ".coderabbit.yaml",
         ".claude-plugin/plugin.json",
         "docs/x.instructions.md",
         "CLAUDE.md",
@@ -72,6 +74,9 @@ CAUGHT = {
         "requirements-dev.txt",
         "sitecustomize/__init__.py",
         "prisma/schema.prisma",
+        "nim.cfg",
+        "x-1.rockspec",
+        ".nrepl.edn",
     ],
     "build": ["Makefile", "lib/rules.mk", "CMakeLists.txt", "sub/justfile", "BUILD.bazel", "main.tf"],
     "container": ["Dockerfile", "deploy/Dockerfile.prod", "compose.yaml", "docker-compose.override.yml"],

@@ -40,6 +40,12 @@ def test_ordinary_code_is_none(text: str) -> None:
     assert find_secrets("a.py", text) == ()
 
 
+def test_a_keyword_in_an_endless_word_is_found() -> None:
+    assert find_secrets("a.py", f'{"x" * 300}_password_{"y" * 300} = "hunter2hunter2x9"') == (
+        "Secret Keyword (line 1)",
+    )
+
+
 LINES = st.one_of(
     st.sampled_from(sorted(SECRETS.values())),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\n"), max_size=40),
