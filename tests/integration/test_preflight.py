@@ -92,7 +92,8 @@ def test_what_is_taken_away_is_found_and_refused_by_doctor_and_run_alike(
     (repository / "state").rmdir() if (repository / "state").exists() else None
     launched = within(prepare, f"{CONTAINAI} run -- true", repository)
     assert launched.returncode == 125
-    assert f"containai: error[preflight.{refusals(found)[0]}]" in launched.stderr
+    known = [each for each in refusals(found) if found[each]["state"] != "unknown"] or refusals(found)
+    assert f"containai: error[preflight.{known[0]}]" in launched.stderr  # not what could therefore not be tried
     assert said in launched.stderr
     branches = subprocess.run(
         ["git", "-C", repository, "branch"], capture_output=True, text=True, check=True, timeout=20
@@ -116,6 +117,20 @@ def test_a_kernel_without_any_namespace_to_spare_is_named(tmp_path: Path) -> Non
     command = f"echo 0 > /proc/sys/user/max_user_namespaces; {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
     done = within("", f"unshare --user --map-root-user sh -ec {shlex.quote(command)}", tmp_path)
     assert done.stdout.strip() == "user.max_user_namespaces is 0", done.stderr
+
+
+def test_a_chroot_is_called_one(repository: Path) -> None:
+    """The kernel makes no user namespace there; what could therefore not be tried does not come first."""
+    enter = """mkdir root && mount -t tmpfs none root
+        for each in /*; do
+            if [ -L "$each" ]; then cp -a "$each" root; elif [ -d "$each" ]; then mkdir "root$each" && mount --rbind "$each" "root$each"; fi
+        done"""
+    command = f"chroot root sh -c {shlex.quote(f'cd {repository} && {CONTAINAI} run -- true')}"
+    launched = within(enter, command, repository)
+    assert launched.returncode == 125
+    assert launched.stderr.startswith("containai: error[preflight.namespaces]"), launched.stderr
+    assert "the kernel makes no user namespace here, as in a chroot" in launched.stderr
+    assert "pivot_root" in launched.stderr
 
 
 def test_the_environment_feeds_no_check(tmp_path: Path) -> None:
