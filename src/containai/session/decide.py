@@ -13,10 +13,10 @@ from containai.agents.resolve import resolve_files, resolve_program
 from containai.errors import AgentError, PolicyError
 from containai.host.layout import HostLayout, layout_of_image, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
-from containai.plan.model import AGENT_UID, HOME, Identity, Source, StagedFile
+from containai.plan.model import AGENT_UID, HOME, FileOrigin, Identity, Source, StagedFile
 from containai.plan.request import RunRequest
 from containai.policy.load import load_user, parse_repository
-from containai.policy.model import NetworkMode
+from containai.policy.model import CredentialMode, NetworkMode
 from containai.policy.narrow import Flags, Narrowed, narrow
 from containai.preflight.facts import Trials
 from containai.preflight.model import Facts
@@ -105,7 +105,9 @@ def decide(request: RunRequest, host: Host) -> Decided:
         program = _in_image(adapter)
     else:
         program = _find_program(request, adapter, host)
-    files = resolve_files(adapter, host.home, narrowed.policy.credentials)
+    mode = narrowed.policy.credentials
+    files = resolve_files(adapter, host.home, mode)
+    told = _credential_notes(adapter, files, request, host.variables) if mode is CredentialMode.MOUNT else ()
     return Decided(
         engine=engine,
         engine_reason=reason,
@@ -118,7 +120,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
         layout=layout,
         identity=identity,
         facts=facts,
-        notes=(*narrowed.notes, *source.notes, *_credential_notes(adapter, files)),
+        notes=(*narrowed.notes, *source.notes, *told),
     )
 
 
@@ -152,9 +154,18 @@ def _without_user_namespace(identity: Identity) -> Identity:
     return replace(identity, agent_uid=AGENT_UID, agent_gid=AGENT_UID) if os.geteuid() == 0 else identity
 
 
-def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[str, ...]:
-    secret = {str(HOME / file.path) for file in adapter.host_files if file.secret}
-    given = sorted(str(file.target) for file in files if str(file.target) in secret)
-    if not given:
+def _credential_notes(
+    adapter: Adapter, files: tuple[StagedFile, ...], request: RunRequest, variables: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What of the user's credentials the agent can read; or that it has none, which it says in words of its own."""
+    secret = {HOME / file.path for file in adapter.host_files if file.secret}
+    given = sorted(str(file.target) for file in files if file.target in secret and file.origin is FileOrigin.HOST)
+    if given:
+        return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
+    known = adapter.credential_variables
+    if request.command or not known or not frozenset(known).isdisjoint(request.passed_variables):
         return ()
-    return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
+    there = [name for name in known if variables.get(name)]
+    if there:
+        return (f"no sign-in of {adapter.title} was found, and {there[0]} is not passed: --env {there[0]}",)
+    return (f"no sign-in of {adapter.title} was found; it reads {known[0]}, too: export it, and --env {known[0]}",)
