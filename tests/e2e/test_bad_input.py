@@ -43,6 +43,14 @@ def test_a_source_that_is_not_there_is_told_in_words(product: Product) -> None:
     assert "containai run SOURCE -- COMMAND" in said
 
 
+def test_a_path_that_is_not_there_is_not_taken_for_a_command(product: Product) -> None:
+    said = _refused(product, "/nonexistent/project", status=2, code="usage")
+    assert "there is no /nonexistent/project\n" in said
+    assert "containai run SOURCE --agent NAME" in said
+    said = _refused(product, "make", status=2, code="usage")
+    assert "a command stands behind --\n" in said
+
+
 def test_bare_repository(product: Product, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "bare"], check=True, timeout=30)
     _refused(product, str(tmp_path / "bare"), "--", "true", code="workspace.bare")
@@ -54,6 +62,7 @@ def test_unborn_branch(product: Product, tmp_path: Path) -> None:
 
 
 def test_unknown_agent_and_missing_program(product: Product) -> None:
+    product = replace(product, variables={**product.variables, "PATH": "/nonexistent"})  # this machine may have Claude
     said = _refused(product, "--agent", "cluade", status=2, code="agent.unknown")
     assert "claude" in said
     said = _refused(product, "--agent", "claude", "--prompt", "x", code="agent.missing")
