@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -133,6 +134,15 @@ def test_a_chroot_is_called_one(repository: Path) -> None:
     assert "pivot_root" in launched.stderr
 
 
+def test_a_demo_that_is_refused_says_why_once_and_names_a_program_that_is_there(repository: Path) -> None:
+    done = within("mount -t tmpfs -o ro none /proc/fs", f"{CONTAINAI} demo 2>&1", repository)
+    assert done.returncode == 1
+    assert done.stdout.count("error[preflight.namespaces]") == 1, done.stdout
+    assert done.stdout.index("error[preflight.namespaces]") < done.stdout.index("error[demo.session]")
+    program = done.stdout.splitlines()[-2].strip().removesuffix(" doctor")
+    assert shutil.which(shlex.split(program)[0])
+
+
 def test_the_environment_feeds_no_check(tmp_path: Path) -> None:
     """P5: programs of the same names first in PATH, and every variable that could mean something."""
     lies = tmp_path / "bin"
@@ -154,7 +164,7 @@ def test_the_environment_feeds_no_check(tmp_path: Path) -> None:
         assert str(lies) not in found[name]["summary"]
 
 
-@pytest.mark.needs("cgroup-v1")
+@pytest.mark.needs("cgroup-v1", "open-checkout")
 def test_an_ordinary_user_is_told_everything_at_once(ordinary: OrdinaryUser, tmp_path: Path) -> None:
     """P3: his missing cgroup and his missing state directory, in one answer."""
     env = {"PYTHONPATH": str(SOURCE), "XDG_STATE_HOME": "/proc/nowhere"}

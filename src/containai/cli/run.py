@@ -144,6 +144,12 @@ def refuse_lost_command(args: argparse.Namespace, more: Sequence[str]) -> None:
     if not words:
         return
     shown = shlex.join(map(printable, words))
+    if not more and "/" in args.source and not Path(args.source).exists():
+        raise UsageError(
+            f"there is no {printable(args.source)}",
+            details="the word after run is the repository, and a command stands behind --",
+            remedy=["containai run SOURCE --agent NAME", f"containai run -- {shown}"],
+        )
     before = "" if place in ([], ["."]) else f"{shlex.join(place)} "
     raise UsageError(
         "a command stands behind --",
