@@ -76,8 +76,10 @@ NESTED = (
 )
 CHROOT = (
     "# in a chroot: leave it, or let its directory be the root of a mount namespace, as pivot_root(8) does:",
-    "sudo unshare --mount sh -c 'mount --rbind DIRECTORY DIRECTORY && cd DIRECTORY && mkdir -p old &&"
-    " pivot_root . old && umount --lazy old && exec bash'",
+    (
+        "sudo unshare --mount sh -c 'mount --rbind DIRECTORY DIRECTORY && cd DIRECTORY && mkdir -p old &&"
+        " pivot_root . old && umount --lazy old && exec bash'"
+    ),
 )
 ANOTHER_MACHINE = ("# use a machine with an x86_64 processor",)
 EMBEDDED = ("containai run --engine embedded",)

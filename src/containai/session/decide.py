@@ -105,9 +105,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
         program = _in_image(adapter)
     else:
         program = _find_program(request, adapter, host)
-    mode = narrowed.policy.credentials
-    files = resolve_files(adapter, host.home, mode)
-    told = _credential_notes(adapter, files, request, host.variables) if mode is CredentialMode.MOUNT else ()
+    files = resolve_files(adapter, host.home, narrowed.policy.credentials)
     return Decided(
         engine=engine,
         engine_reason=reason,
@@ -120,7 +118,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
         layout=layout,
         identity=identity,
         facts=facts,
-        notes=(*narrowed.notes, *source.notes, *told),
+        notes=(*narrowed.notes, *source.notes, *_sign_ins(request, narrowed.policy.credentials, adapter, files, host)),
     )
 
 
@@ -154,8 +152,8 @@ def _without_user_namespace(identity: Identity) -> Identity:
     return replace(identity, agent_uid=AGENT_UID, agent_gid=AGENT_UID) if os.geteuid() == 0 else identity
 
 
-def _credential_notes(
-    adapter: Adapter, files: tuple[StagedFile, ...], request: RunRequest, variables: Mapping[str, str]
+def _sign_ins(
+    request: RunRequest, mode: CredentialMode, adapter: Adapter, files: tuple[StagedFile, ...], host: Host
 ) -> tuple[str, ...]:
     """What of the user's credentials the agent can read; or that it has none, which it says in words of its own."""
     secret = {HOME / file.path for file in adapter.host_files if file.secret}
@@ -163,9 +161,11 @@ def _credential_notes(
     if given:
         return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
     known = adapter.credential_variables
-    if request.command or not known or not frozenset(known).isdisjoint(request.passed_variables):
+    if request.command or mode is CredentialMode.NONE or not known:
         return ()
-    there = [name for name in known if variables.get(name)]
+    if not frozenset(known).isdisjoint(request.passed_variables):
+        return ()
+    there = [name for name in known if host.variables.get(name)]
     if there:
         return (f"no sign-in of {adapter.title} was found, and {there[0]} is not passed: --env {there[0]}",)
     return (f"no sign-in of {adapter.title} was found; it reads {known[0]}, too: export it, and --env {known[0]}",)

@@ -11,16 +11,25 @@ from containai.agents.load import list_agents, load_adapter
 from containai.agents.resolve import resolve_files
 from containai.plan.request import RunRequest
 from containai.policy.model import CredentialMode
-from containai.session.decide import _credential_notes
+from containai.session.decide import Host, _sign_ins
 
 pytestmark = pytest.mark.user
 
 
-def notes(agent: str, home: Path, exported: tuple[str, ...] = (), **request: object) -> tuple[str, ...]:
+def notes(
+    agent: str,
+    home: Path,
+    exported: tuple[str, ...] = (),
+    mode: CredentialMode = CredentialMode.MOUNT,
+    **request: tuple[str, ...],
+) -> tuple[str, ...]:
     adapter = load_adapter(agent)
     asked = replace(RunRequest(source=home, agent=agent), **request)  # type: ignore[arg-type]
-    files = resolve_files(adapter, home, CredentialMode.MOUNT)
-    return _credential_notes(adapter, files, asked, dict.fromkeys(exported, "sk-secret"))
+    host = Host(
+        home=home, search_path="", state_dir=home, config_file=home / "config.toml", terminal_type="",
+        variables=dict.fromkeys(exported, "sk-secret"),
+    )  # fmt: skip
+    return _sign_ins(asked, mode, adapter, resolve_files(adapter, home, mode), host)
 
 
 def test_a_file_of_the_user_s_is_named(tmp_path: Path) -> None:
@@ -50,5 +59,6 @@ def test_an_agent_without_any_sign_in_is_told_how_to_have_one(agent: str, tmp_pa
 
 def test_nothing_is_said_where_nothing_is_needed(tmp_path: Path) -> None:
     assert notes("claude", tmp_path, ("ANTHROPIC_API_KEY",), passed_variables=("ANTHROPIC_API_KEY",)) == ()
+    assert notes("claude", tmp_path, ("ANTHROPIC_API_KEY",), CredentialMode.NONE) == ()
     assert notes("claude", tmp_path, ("ANTHROPIC_API_KEY",), command=("true",)) == ()
     assert notes("shell", tmp_path) == ()
