@@ -30,9 +30,9 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     kinds = _kinds(args.kind)
     session = _find(SessionStore(here.state_dir), args.session, console)
     reader = _Reader(session)
-    for event in reader.events(args.follow):
-        if kinds is None or event.get("kind") in kinds:
-            print(json.dumps(event) if args.json else _line(event), flush=args.follow)
+    wanted = (event for event in reader.events(args.follow) if kinds is None or event.get("kind") in kinds)
+    for line in map(json.dumps, wanted) if args.json else _lines(wanted, whole=kinds is not None):
+        print(line, flush=args.follow)
     if reader.problem is None:
         return 0
     sys.stdout.flush()
@@ -117,6 +117,28 @@ class _Reader:
             self.problem = broken_log(self._session.events_path, Break(line=self._number, reason=reason))
 
 
+def _lines(events: Iterator[dict[str, Any]], *, whole: bool) -> Iterator[str]:
+    """A line an event; but what the session's own last commit executes, and may, is counted, unless ``whole``."""
+    first: dict[str, Any] = {}
+    count = 0
+    for event in events:
+        ours = event.get("kind") == "exec" and event.get("container") == "finish" and event.get("verdict") == "allow"
+        if ours and not whole:
+            first, count = first or event, count + 1
+            continue
+        if count:
+            yield _counted(first, count)
+            first, count = {}, 0
+        yield _line(event)
+    if count:
+        yield _counted(first, count)
+
+
+def _counted(first: dict[str, Any], count: int) -> str:
+    programs = "1 program" if count == 1 else f"{count} programs"
+    return f"{_head({**first, 'absent': False})} {programs} of the last commit (--kind exec for all)"
+
+
 def _shown(event: dict[str, Any]) -> str:
     try:
         return _summary(event)
@@ -125,9 +147,13 @@ def _shown(event: dict[str, Any]) -> str:
 
 
 def _line(event: dict[str, Any]) -> str:
+    return f"{_head(event)} {printable(_shown(event))}".rstrip()
+
+
+def _head(event: dict[str, Any]) -> str:
     verdict = "absent" if event.get("absent") else event.get("verdict", "")
     moment, kind = str(event.get("ts"))[11:23], str(event.get("kind"))
-    return printable(f"{moment:<12}  {kind:<8} {verdict!s:<6} {_shown(event)}").rstrip()
+    return printable(f"{moment:<12}  {kind:<8} {verdict!s:<6}")
 
 
 def _denial(event: dict[str, Any]) -> str:
