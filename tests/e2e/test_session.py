@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,20 @@ def test_the_log_for_people_keeps_words_apart_and_is_short(product: Product) -> 
     assert finish.endswith("... (--json for all)  (finish)")
     assert max(map(len, [*lines, *whole])) < 520
     assert not any(line.endswith(" ") for line in lines)
+
+
+def test_an_agent_that_is_not_signed_in_is_told_of_the_variable_that_is_there(product: Product) -> None:
+    program = product.home / ".local/bin/claude"  # any native program
+    program.parent.mkdir(parents=True)
+    shutil.copy("/bin/true", program)
+    product = replace(product, variables={"PATH": "/nonexistent", "ANTHROPIC_API_KEY": "sk-not-to-be-seen"})
+    ran = product.command("run", "--agent", "claude", "--prompt", "x", "--network-proxy", "none")
+    assert ran.status == 0, ran.stderr
+    note = "no sign-in of Claude Code was found, and ANTHROPIC_API_KEY is not passed: --env ANTHROPIC_API_KEY"
+    assert f"containai: note: {note}\n" in ran.stderr
+    kept = [path.read_text() for path in product.sessions.glob("*/*.json*")]
+    assert len(kept) == 2
+    assert not any("sk-not-to-be-seen" in text for text in (ran.stderr, *kept))
 
 
 def test_an_edited_removed_or_moved_line_breaks_the_chain(product: Product) -> None:

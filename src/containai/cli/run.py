@@ -41,6 +41,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         config_file=here.config_file,
         terminal_type=here.terminal_type,
         docker_host=here.docker_host,
+        exported=frozenset(name for name, value in here.variables.items() if value),
         # A remote repository is fetched by the user's own git, whose helpers may need any of his variables.
         variables={k: v for k, v in here.variables.items() if request.address is not None or k in _GIT_VARIABLES},
     )

@@ -32,7 +32,12 @@ REPOSITORY_CONFIG = "config.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The user's side of a launch: where things are, and the values of variables to pass."""
+    """The user's side of a launch: where things are, and the values of variables to pass.
+
+    Attributes:
+        variables: What git as the user needs of his environment.
+        exported: The names of all that he has exported: what may be passed, without a value.
+    """
 
     home: Path
     search_path: str
@@ -41,6 +46,7 @@ class Host:
     terminal_type: str
     variables: Mapping[str, str]
     docker_host: str = ""
+    exported: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +171,7 @@ def _sign_ins(
         return ()
     if not frozenset(known).isdisjoint(request.passed_variables):
         return ()
-    there = [name for name in known if host.variables.get(name)]
+    there = [name for name in known if name in host.exported]
     if there:
         return (f"no sign-in of {adapter.title} was found, and {there[0]} is not passed: --env {there[0]}",)
-    return (f"no sign-in of {adapter.title} was found; it reads {known[0]}, too: export it, and --env {known[0]}",)
+    return (f"no sign-in of {adapter.title} was found; sign in outside, or export {known[0]} and give --env {known[0]}",)

@@ -27,7 +27,7 @@ def notes(
     asked = replace(RunRequest(source=home, agent=agent), **request)  # type: ignore[arg-type]
     host = Host(
         home=home, search_path="", state_dir=home, config_file=home / "config.toml", terminal_type="",
-        variables=dict.fromkeys(exported, "sk-secret"),
+        variables={}, exported=frozenset(exported),
     )  # fmt: skip
     return _sign_ins(asked, mode, adapter, resolve_files(adapter, home, mode), host)
 
@@ -44,7 +44,7 @@ def test_an_adapter_s_own_text_is_no_credential(tmp_path: Path) -> None:
     assert notes("gemini", tmp_path, passed_variables=("GEMINI_API_KEY",)) == ()
 
 
-def test_a_variable_that_is_there_and_not_passed_is_named_without_its_value(tmp_path: Path) -> None:
+def test_a_variable_that_is_there_and_not_passed_is_named(tmp_path: Path) -> None:
     (said,) = notes("claude", tmp_path, ("CLAUDE_CODE_OAUTH_TOKEN",))
     assert said == (
         "no sign-in of Claude Code was found, and CLAUDE_CODE_OAUTH_TOKEN is not passed: --env CLAUDE_CODE_OAUTH_TOKEN"
