@@ -124,7 +124,9 @@ def test_an_engine_that_was_named_is_never_replaced(product: Product) -> None:
     config = product.home / ".config/containai/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text('[session]\nengine = "kubernetes"\n')
-    _refused(product, "--", "true", code="engine.unavailable")
+    said = _refused(product, "--", "true", code="engine.unavailable")
+    assert "doctor --engine kubernetes" not in said, "doctor does not know it either"
+    assert "    containai run --engine embedded ...\n" in said
     config.unlink()
     elsewhere = replace(product, variables={"DOCKER_HOST": "tcp://127.0.0.1:1"})
     ran = elsewhere.command("run", "--engine", "docker", "--", "true")

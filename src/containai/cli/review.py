@@ -99,12 +99,12 @@ def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
 def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
     """The whole review, as (style, line). What is known at once comes first: the rest may take a while."""
     yield from _title(subject.record, draft)
-    yield from _group("run or obey something by their place", draft.triggers)
+    yield from _group("runs or obeys something by its place", "run or obey something by their place", draft.triggers)
     yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
     by_content = [trigger for trigger in review.triggers if trigger.id not in known]
-    yield from _group("say something by their content", by_content)
+    yield from _group("says something by its content", "say something by their content", by_content)
     if draft.triggers and by_content:
         yield "warn", f"{len(review.triggers)} in all"
         yield "", ""
@@ -139,10 +139,10 @@ def _title(record: SessionRecord, draft: Draft) -> Iterator[tuple[str, str]]:
     yield "", ""
 
 
-def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
+def _group(one: str, many: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
     if not triggers:
         return
-    yield "warn", f"Before you merge, {len(triggers)} that {what}"
+    yield "warn", f"Before you merge, {len(triggers)} that {one if len(triggers) == 1 else many}"
     for (kind, why), group in itertools.groupby(triggers, key=lambda trigger: (trigger.kind, trigger.why)):
         yield "warn", f"  {kind}: {why}"
         for trigger in group:

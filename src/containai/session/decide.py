@@ -174,4 +174,6 @@ def _sign_ins(
     there = [name for name in known if name in host.exported]
     if there:
         return (f"no sign-in of {adapter.title} was found, and {there[0]} is not passed: --env {there[0]}",)
-    return (f"no sign-in of {adapter.title} was found; sign in outside, or export {known[0]} and give --env {known[0]}",)
+    return (
+        f"no sign-in of {adapter.title} was found; sign in outside, or export {known[0]} and give --env {known[0]}",
+    )
