@@ -93,7 +93,8 @@ def test_the_log_for_people_keeps_words_apart_and_is_short(product: Product) -> 
     assert lines[0].endswith(" (--json for all)")
     executed = [line.partition("] ")[2] for line in lines if line.startswith("exec     allow")]
     assert "/usr/bin/env true 'c d' ''" in executed
-    assert "/usr/bin/true 'c d' ''" in executed
+    assert "/usr/bin/true 'c d' ''  (not in 3 places before)" in executed
+    assert not any(line.startswith("exec     absent") for line in lines)
     counted = [line for line in lines if line.endswith(" of the last commit (--kind exec for all)")]
     ours = [event for event in product.events(ran, "exec") if event.get("container") == "finish"]
     assert sum(int(line.split()[2]) for line in counted) == len(ours) > 10

@@ -118,20 +118,44 @@ class _Reader:
 
 
 def _lines(events: Iterator[dict[str, Any]], *, whole: bool) -> Iterator[str]:
-    """A line an event; but what the session's own last commit executes, and may, is counted, unless ``whole``."""
+    """A line an event. Unless ``whole``, two things of many lines and little interest are counted.
+
+    They are what the session's own last commit executes, and may; and the places of PATH where a program was not.
+    """
+    if whole:
+        yield from map(_line, events)
+        return
     first: dict[str, Any] = {}
     count = 0
-    for event in events:
-        ours = event.get("kind") == "exec" and event.get("container") == "finish" and event.get("verdict") == "allow"
-        if ours and not whole:
+    for event, places in _searched(events):
+        if _is_ours(event):
             first, count = first or event, count + 1
             continue
         if count:
             yield _counted(first, count)
             first, count = {}, 0
-        yield _line(event)
+        yield f"{_line(event)}  (not in {places} places before)" if places else _line(event)
     if count:
         yield _counted(first, count)
+
+
+def _is_ours(event: dict[str, Any]) -> bool:
+    return event.get("kind") == "exec" and event.get("container") == "finish" and event.get("verdict") == "allow"
+
+
+def _searched(events: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
+    """The events; those of a search that found its program only as the number of places before. Others as they are."""
+    waiting: list[dict[str, Any]] = []
+    for event in events:
+        if waiting and any(waiting[-1].get(name) != event.get(name) for name in ("kind", "pid", "argv", "container")):
+            yield from ((each, 0) for each in waiting)
+            waiting = []
+        if event.get("absent") and not _is_ours(event):
+            waiting.append(event)
+        else:
+            yield event, len(waiting)
+            waiting = []
+    yield from ((each, 0) for each in waiting)
 
 
 def _counted(first: dict[str, Any], count: int) -> str:

@@ -36,6 +36,25 @@ def test_what_was_denied_there_is_shown() -> None:
     assert shown[-1].endswith("deny   [7] /evil  (by the supervisor: finish)  (finish)")
 
 
+def test_a_search_that_found_its_program_is_one_line() -> None:
+    sought = [program(f"/{place}/sh", argv=["sh", "-c", "x"], absent=True) for place in ("a", "b", "c")]
+    found = program("/d/sh", argv=["sh", "-c", "x"])
+    assert list(_lines(iter([*sought, found, PUSH]), whole=False)) == [
+        "01:45:29.317  exec     allow  [7] /d/sh -c x  (not in 3 places before)",
+        "01:45:29.400  git      allow  push r",
+    ]
+
+
+@pytest.mark.parametrize("after", [PUSH, program("/d/sh", argv=["sh"], pid=8), program("/d/ls", argv=["ls"]), None])
+def test_a_search_that_found_nothing_is_shown(after: dict[str, Any] | None) -> None:
+    """Also one of another process, or for another program: nothing may hide behind what comes next."""
+    sought = [program(f"/{place}/sh", argv=["sh"], absent=True) for place in ("a", "b")]
+    shown = list(_lines(iter([*sought, *([after] if after else [])]), whole=False))
+    assert [line[14:] for line in shown[:2]] == ["exec     absent [7] /a/sh", "exec     absent [7] /b/sh"]
+    assert len(shown) == 2 + bool(after)
+    assert "places" not in shown[-1]
+
+
 def test_who_asks_for_execs_gets_each() -> None:
     shown = list(_lines(iter([program("/b", **OURS), program("/c", **OURS)]), whole=True))
     assert [line.partition("] ")[2] for line in shown] == ["/b  (finish)", "/c  (finish)"]
