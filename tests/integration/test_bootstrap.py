@@ -115,6 +115,19 @@ def test_that_command_installs_what_is_missing(bench: Bench) -> None:
     assert status == 1
 
 
+@pytest.mark.needs("cc", "squid", "bubblewrap")
+def test_a_host_that_is_prepared_is_called_so(bench: Bench) -> None:
+    bench.record("sudo")
+    for name in ("ip", "chattr"):  # this machine may lack them, or have them where an ordinary user does not look
+        bench.record(name)
+
+    done = bench.user.run([bench.script, "prepare-host", bench.user.name], env={"PATH": f"{bench.tools}:{PATH}"})
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr.decode().endswith(f"bootstrap: this host is prepared for {bench.user.name}\n")
+    assert not bench.asked.exists() or "apt-get" not in bench.asked.read_text()
+
+
 def test_nobody_is_prepared_who_does_not_exist(bench: Bench) -> None:
     bench.record("sudo")
 
