@@ -1,4 +1,4 @@
-"""Whole sessions in Docker, through the product, in a kernel with AppArmor (issue 3)."""
+"""Whole sessions in Docker, through the product, in a kernel with AppArmor."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from containai.host.cgroups import NoDelegation
 from containai.preflight import remedies
 from containai.preflight.catalogue import WHY
 from containai.preflight.model import UNREADABLE, Facts, Finding, State, Tool, Verdict
+from containai.record import replace
 
 MACHINE = "x86_64"
 MIN_KERNEL = (5, 19)  # Source: seccomp(2), SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV

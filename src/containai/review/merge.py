@@ -13,11 +13,11 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from containai.errors import ReviewError
+from containai.record import dataclass
 from containai.review.changes import read_changes, read_start
 from containai.review.in_the_way import refuse_in_the_way
 from containai.review.model import shown

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from dataclasses import dataclass
 from typing import Any
+
+from containai.record import dataclass
 
 LINK, SUBMODULE, EXECUTABLE, REGULAR, ABSENT = "120000", "160000", "100755", "100644", "000000"
 """Modes of git's tree entries. Source: git-fast-import(1), filemodify."""

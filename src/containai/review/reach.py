@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from containai.record import dataclass, field
 from containai.review.changes import read_links
 from containai.review.content import Finding
 from containai.review.model import Change

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from containai.agents.load import load_adapter
@@ -21,7 +20,7 @@ from containai.policy.narrow import Flags, Narrowed, narrow
 from containai.preflight.facts import Trials
 from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.session.engines import ask_docker, images_of, look_at_host, require_engine, settle_engine
 from containai.session.identity import choose_identity
 from containai.workspace.choose import choose_source
