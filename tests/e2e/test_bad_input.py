@@ -65,7 +65,9 @@ def test_unborn_branch(product: Product, tmp_path: Path) -> None:
 def test_unknown_agent_and_missing_program(product: Product) -> None:
     product = replace(product, variables={**product.variables, "PATH": "/nonexistent"})
     # What a machine has installed for everybody is found without PATH.
-    absent = [name for name in AGENTS if not any(Path(place, name).exists() for place in ("/usr/local/bin", "/usr/bin"))]
+    absent = [
+        name for name in AGENTS if not any(Path(place, name).exists() for place in ("/usr/local/bin", "/usr/bin"))
+    ]
     if not absent:
         pytest.skip("every agent is installed on this machine")
     said = _refused(product, "--agent", "cluade", status=2, code="agent.unknown")
