@@ -110,7 +110,7 @@ def test_that_command_installs_what_is_missing(bench: Bench) -> None:
 
     asked = bench.asked.read_text()
     assert "--no-install-recommends gcc libc6-dev" in asked
-    assert "libc6-dev e2fsprogs" in asked, "what the tests need is root's to install, too"
+    assert "libc6-dev curl e2fsprogs" in asked, "what the tests need is root's to install, too"
     assert "still missing after apt-get: gcc libc6-dev" in said  # the recorder installed nothing
     assert status == 1
 
@@ -118,7 +118,7 @@ def test_that_command_installs_what_is_missing(bench: Bench) -> None:
 @pytest.mark.needs("cc", "squid", "bubblewrap")
 def test_a_host_that_is_prepared_is_called_so(bench: Bench) -> None:
     bench.record("sudo")
-    for name in ("ip", "chattr"):  # this machine may lack them, or have them where an ordinary user does not look
+    for name in ("curl", "ip", "chattr"):  # this machine may lack them, or have them where an ordinary user does not look
         bench.record(name)
 
     done = bench.user.run([bench.script, "prepare-host", bench.user.name], env={"PATH": f"{bench.tools}:{PATH}"})
