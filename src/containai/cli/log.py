@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from containai.audit.writer import Kind
@@ -25,9 +26,9 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     kinds = _kinds(args.kind)
     session = _find(SessionStore(here.state_dir), args.session, console)
     reader = LogReader(session)
-    for event in reader.events(args.follow):
-        if kinds is None or event.get("kind") in kinds:
-            print(json.dumps(event) if args.json else _line(event), flush=args.follow)
+    wanted = (event for event in reader.events(args.follow) if kinds is None or event.get("kind") in kinds)
+    for line in map(json.dumps, wanted) if args.json else _lines(wanted, whole=kinds is not None):
+        print(line, flush=args.follow)
     if reader.problem is None:
         return 0
     sys.stdout.flush()
@@ -62,6 +63,52 @@ def _find(store: SessionStore, wanted: str | None, console: Console) -> SessionD
     raise NotFoundError("there is no session yet", remedy=["containai run -- COMMAND"])
 
 
+def _lines(events: Iterator[dict[str, Any]], *, whole: bool) -> Iterator[str]:
+    """A line an event. Unless ``whole``, two things of many lines and little interest are counted.
+
+    They are what the session's own last commit executes, and may; and the places of PATH where a program was not.
+    """
+    if whole:
+        yield from map(_line, events)
+        return
+    first: dict[str, Any] = {}
+    count = 0
+    for event, places in _searched(events):
+        if _is_ours(event):
+            first, count = first or event, count + 1
+            continue
+        if count:
+            yield _counted(first, count)
+            first, count = {}, 0
+        yield f"{_line(event)}  (not in {places} places before)" if places else _line(event)
+    if count:
+        yield _counted(first, count)
+
+
+def _is_ours(event: dict[str, Any]) -> bool:
+    return event.get("kind") == "exec" and event.get("container") == "finish" and event.get("verdict") == "allow"
+
+
+def _searched(events: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
+    """The events; those of a search that found its program only as the number of places before. Others as they are."""
+    waiting: list[dict[str, Any]] = []
+    for event in events:
+        if waiting and any(waiting[-1].get(name) != event.get(name) for name in ("kind", "pid", "argv", "container")):
+            yield from ((each, 0) for each in waiting)
+            waiting = []
+        if event.get("absent") and not _is_ours(event):
+            waiting.append(event)
+        else:
+            yield event, len(waiting)
+            waiting = []
+    yield from ((each, 0) for each in waiting)
+
+
+def _counted(first: dict[str, Any], count: int) -> str:
+    programs = "1 program" if count == 1 else f"{count} programs"
+    return f"{_head({**first, 'absent': False})} {programs} of the last commit (--kind exec for all)"
+
+
 def _shown(event: dict[str, Any]) -> str:
     try:
         return _summary(event)
@@ -70,9 +117,13 @@ def _shown(event: dict[str, Any]) -> str:
 
 
 def _line(event: dict[str, Any]) -> str:
+    return f"{_head(event)} {printable(_shown(event))}".rstrip()
+
+
+def _head(event: dict[str, Any]) -> str:
     verdict = "absent" if event.get("absent") else event.get("verdict", "")
     moment, kind = str(event.get("ts"))[11:23], str(event.get("kind"))
-    return printable(f"{moment:<12}  {kind:<8} {verdict!s:<6} {_shown(event)}").rstrip()
+    return printable(f"{moment:<12}  {kind:<8} {verdict!s:<6}")
 
 
 def _denial(event: dict[str, Any]) -> str:

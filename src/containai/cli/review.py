@@ -133,12 +133,12 @@ def _document(subject: Subject, draft: Draft, log: _Log) -> Iterator[tuple[str, 
         yield "warn", f"Before you merge: {printable(note)}"
         yield "warn", "What the session did is not proven from there on"
         yield "", ""
-    yield from _group("run or obey something by their place", draft.triggers)
+    yield from _group("runs or obeys something by its place", "run or obey something by their place", draft.triggers)
     yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
     by_content = [trigger for trigger in review.triggers if trigger.id not in known]
-    yield from _group("say something by their content", by_content)
+    yield from _group("says something by its content", "say something by their content", by_content)
     if draft.triggers and by_content:
         yield "warn", f"{len(review.triggers)} in all"
         yield "", ""
@@ -173,10 +173,10 @@ def _title(record: SessionRecord, draft: Draft) -> Iterator[tuple[str, str]]:
     yield "", ""
 
 
-def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
+def _group(one: str, many: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
     if not triggers:
         return
-    yield "warn", f"Before you merge, {len(triggers)} that {what}"
+    yield "warn", f"Before you merge, {len(triggers)} that {one if len(triggers) == 1 else many}"
     for (kind, why), group in itertools.groupby(triggers, key=lambda trigger: (trigger.kind, trigger.why)):
         yield "warn", f"  {kind}: {why}"
         for trigger in group:

@@ -43,6 +43,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         config_file=here.config_file,
         terminal_type=here.terminal_type,
         docker_host=here.docker_host,
+        exported=frozenset(name for name, value in here.variables.items() if value),
         # A remote repository is fetched by the user's own git, whose helpers may need any of his variables.
         variables={k: v for k, v in here.variables.items() if request.address is not None or k in _GIT_VARIABLES},
     )
@@ -148,6 +149,12 @@ def refuse_lost_command(args: argparse.Namespace, more: Sequence[str]) -> None:
     if not words:
         return
     shown = shlex.join(map(printable, words))
+    if not more and "/" in args.source and not Path(args.source).exists():
+        raise UsageError(
+            f"there is no {printable(args.source)}",
+            details="the word after run is the repository, and a command stands behind --",
+            remedy=["containai run SOURCE --agent NAME", f"containai run -- {shown}"],
+        )
     before = "" if place in ([], ["."]) else f"{shlex.join(place)} "
     raise UsageError(
         "a command stands behind --",

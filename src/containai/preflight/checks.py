@@ -22,6 +22,7 @@ MIN_LANDLOCK_ABI_BESIDE_APPARMOR = 1
 MIN_BWRAP, MIN_SQUID, MIN_GIT = (0, 8), (5,), (2, 30)
 _NOBODY_TRACES = 3  # Source: Linux, Documentation/admin-guide/LSM/Yama.rst
 MIN_FREE_BYTES = 64 * 1024 * 1024
+_NO_NAMESPACE = "No permissions to create"  # bubblewrap's words for EPERM; user_namespaces(7) says when
 _NEEDED_ACTIONS = frozenset({"errno", "user_notif", "kill_process"})
 _ON, _OFF, _UNKNOWN = State.ON, State.OFF, State.UNKNOWN
 
@@ -196,6 +197,9 @@ def _userns(facts: Facts) -> Finding:
         summary = f"AppArmor lets a user namespace be made and then takes its rights away ({said})"
         return _finding("namespaces", _OFF, summary, remedies.bwrap_profile(facts))
     remedy = remedies.NESTED if facts.contained else remedies.TRY_BWRAP
+    if _NO_NAMESPACE in said and not facts.contained:
+        summary = f"the kernel makes no user namespace here, as in a chroot or below a filter that forbids it ({said})"
+        return _finding("namespaces", _OFF, summary, remedies.CHROOT)
     return _finding("namespaces", _OFF, f"a trial container failed: {said}", remedy)
 
 

@@ -76,6 +76,7 @@ _CASES: Mapping[str, tuple[dict[str, Any], ...]] = {
         {"probe": _FAILED, "userns_clone": 0},
         {"probe": _FAILED, "userns_max": 0},
         {"probe": _FAILED, "contained": True},
+        {"probe": replace(_FAILED, said="bwrap: No permissions to create a new namespace")},
     ),
     "cgroups": (
         {"delegation": remedies.no_delegation_v1(_USER, _GIVEN)},

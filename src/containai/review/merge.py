@@ -191,7 +191,7 @@ def land(git_dir: Path, target: Target, commit: str, user: Mapping[str, str]) ->
     raise ReviewError(
         f"the working tree of {target.branch} is in the way",
         code="review.working-tree",
-        details=shown(done.stderr.strip()).replace("\\n", "\n"),
+        details="\n".join(shown(line.expandtabs(4)) for line in done.stderr.strip().splitlines()),
         remedy=["commit or stash what you have there", "then merge again"],
     )
 

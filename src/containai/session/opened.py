@@ -111,7 +111,8 @@ def _denial_notes(missing: tuple[str, ...]) -> tuple[str, ...]:
     if not missing:
         return ()
     names = ", ".join(map(repr, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
-    return (f"[exec] deny: the session has no program {names}; nothing is denied by it",)
+    kind, they = ("program", "it") if len(missing) == 1 else ("programs", "them")
+    return (f"[exec] deny: the session has no {kind} {names}; nothing is denied by {they}",)
 
 
 def _record(plan: SessionPlan) -> SessionRecord:
