@@ -1,7 +1,7 @@
 # `make help` lists the targets. ./bootstrap makes the environment that they use.
 SHELL := /bin/sh
 BIN := .venv/bin
-SCRIPTS := bootstrap .ci/run tests/vm/run $(wildcard tests/vm/guest/*)
+SCRIPTS := bootstrap .ci/run tests/vm/run tests/vm/build-images $(wildcard tests/vm/guest/*)
 INSIDE := src/containai/data
 PARTS := $(abspath $(BIN)/python) -c 'from containai.workspace.scripts import FINISH_FILES; print(*FINISH_FILES)'
 

@@ -35,7 +35,7 @@ def main() -> int:
         print(__doc__, file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     if shutil.which("strace") is None:
-        print("refused_calls.py: strace is not installed", file=sys.stderr)
+        print("refused_calls.py: strace is not installed: sudo apt-get install strace", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as place:
         status = trace(sys.argv[1:], Path(place, "trace"))

@@ -150,7 +150,7 @@ def main() -> None:
         sys.exit(99)
     null = os.open(os.devnull, os.O_RDWR)
     spec = bare_spec(words[0], Path(words[1]), "echo ran > ran; exec sleep 1000", Limits(), supervised=True)
-    DockerEngine(bare_tools()).create(spec, Stdio(stdin=null, stdout=null, stderr=null)).start()
+    DockerEngine(bare_tools()).begin(spec, Stdio(stdin=null, stdout=null, stderr=null)).complete().start()
     sys.exit(99)
 
 

@@ -1,9 +1,13 @@
-"""A root file system from the packages that this machine has installed: an image without any registry."""
+"""A root file system from the packages that this machine has installed: an image without any registry.
+
+``python -m tests.docker.rootfs FILE`` writes its archive.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -82,3 +86,7 @@ def write_rootfs(target: Path) -> None:
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.mode &= 0o1777  # no setuid files
     return member
+
+
+if __name__ == "__main__":
+    write_rootfs(Path(sys.argv[1]))

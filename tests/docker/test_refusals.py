@@ -126,11 +126,11 @@ def test_a_user_who_may_not_ask_docker(product: Product, tmp_path: Path) -> None
 @pytest.mark.parametrize("reference", ["no-such:1", f"sha256:{'0' * 64}", f"containai:latest@sha256:{'0' * 64}"])
 def test_an_image_that_is_not_there(product: Product, reference: str) -> None:
     """By another digest than its own, an image that has the name is not meant; and nothing is pulled."""
-    before = docker("images", "--all", "--quiet").stdout
+    before = sorted(docker("images", "--all", "--quiet").stdout.split())
     ran = product.run("true", *NET, "--engine", "docker", "--image", reference, timeout_s=LONG)
     assert (ran.status, "error[preflight.image]" in ran.stderr) == (125, True)
     assert reference in ran.stderr
-    assert docker("images", "--all", "--quiet").stdout == before
+    assert sorted(docker("images", "--all", "--quiet").stdout.split()) == before
 
 
 @pytest.fixture

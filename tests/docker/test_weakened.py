@@ -99,7 +99,7 @@ def _look(engine: DockerEngine, spec: ContainerSpec) -> Found:
         read, write = os.pipe()
         os.fchown(write, spec.identity.agent_uid, -1)
         try:
-            container = engine.create(spec, Stdio(stdin=null, stdout=write, stderr=null))
+            container = engine.begin(spec, Stdio(stdin=null, stdout=write, stderr=null)).complete()
         finally:
             os.close(write)
         held.callback(container.destroy)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.product import Product, make_repository
 
+AGENTS = ("claude", "codex", "copilot", "gemini", "opencode")
 pytestmark = [pytest.mark.user, pytest.mark.usefixtures("nothing_left")]
 
 
@@ -43,6 +44,14 @@ def test_a_source_that_is_not_there_is_told_in_words(product: Product) -> None:
     assert "containai run SOURCE -- COMMAND" in said
 
 
+def test_a_path_that_is_not_there_is_not_taken_for_a_command(product: Product) -> None:
+    said = _refused(product, "/nonexistent/project", status=2, code="usage")
+    assert "there is no /nonexistent/project\n" in said
+    assert "containai run SOURCE --agent NAME" in said
+    said = _refused(product, "make", status=2, code="usage")
+    assert "a command stands behind --\n" in said
+
+
 def test_bare_repository(product: Product, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "bare"], check=True, timeout=30)
     _refused(product, str(tmp_path / "bare"), "--", "true", code="workspace.bare")
@@ -54,9 +63,16 @@ def test_unborn_branch(product: Product, tmp_path: Path) -> None:
 
 
 def test_unknown_agent_and_missing_program(product: Product) -> None:
+    product = replace(product, variables={**product.variables, "PATH": "/nonexistent"})
+    # What a machine has installed for everybody is found without PATH.
+    absent = [
+        name for name in AGENTS if not any(Path(place, name).exists() for place in ("/usr/local/bin", "/usr/bin"))
+    ]
+    if not absent:
+        pytest.skip("every agent is installed on this machine")
     said = _refused(product, "--agent", "cluade", status=2, code="agent.unknown")
     assert "claude" in said
-    said = _refused(product, "--agent", "claude", "--prompt", "x", code="agent.missing")
+    said = _refused(product, "--agent", absent[0], "--prompt", "x", code="agent.missing")
     assert "npm install" in said
 
 
@@ -115,7 +131,9 @@ def test_an_engine_that_was_named_is_never_replaced(product: Product) -> None:
     config = product.home / ".config/containai/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text('[session]\nengine = "kubernetes"\n')
-    _refused(product, "--", "true", code="engine.unavailable")
+    said = _refused(product, "--", "true", code="engine.unavailable")
+    assert "doctor --engine kubernetes" not in said, "doctor does not know it either"
+    assert "    containai run --engine embedded ...\n" in said
     config.unlink()
     elsewhere = replace(product, variables={"DOCKER_HOST": "tcp://127.0.0.1:1"})
     ran = elsewhere.command("run", "--engine", "docker", "--", "true")
@@ -236,11 +254,51 @@ def test_work_survives_a_return_that_fails(product: Product) -> None:
     assert product.git("show", "shell/session-1:f") == "x"
 
 
-def test_of_a_return_that_git_refuses_the_reason_is_told(product: Product) -> None:
-    modules = '[submodule "../../x"]\n\tpath = sub\n\turl = ./sub\n'
-    (product.repository / ".gitmodules").write_text(modules)
+REFUSED = '[submodule "../../x"]\n\tpath = sub\n\turl = ./sub\n'
+
+
+def _commit(product: Product, path: str, text: str) -> None:
+    (product.repository / path).parent.mkdir(exist_ok=True)
+    (product.repository / path).write_text(text)
     product.git("add", "-A")
-    product.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "modules")
+    product.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "rules")
+
+
+def test_of_a_return_that_git_refuses_the_reason_is_told(product: Product) -> None:
+    """Files of a folder are git's to check once something in it changes: no launch is refused for them."""
+    _commit(product, "folder/.gitmodules", REFUSED)
     ran = product.run("echo new > new", "--network-proxy", "none")
+    assert product.git("show", f"{ran.result['branch']}:new") == "new"
+    ran = product.run("echo new > folder/new", "--network-proxy", "none")
     assert "gitmodulesName: disallowed submodule name: ../../x'" in ran.result["problem"]
-    assert (Path(ran.result["kept"]) / "workspace" / "new").read_text() == "new\n"
+    assert (Path(ran.result["kept"]) / "workspace/folder/new").read_text() == "new\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (".gitmodules", REFUSED, "gitmodulesName: disallowed submodule name: ../../x"),
+        (
+            ".gitattributes",
+            f"*.c {'x' * 3000}\n",
+            "gitattributesLineLength: .gitattributes has too long lines to parse",
+        ),
+    ],
+)
+def test_a_commit_from_which_nothing_could_come_home_starts_no_agent(
+    product: Product, file: str, text: str, said: str
+) -> None:
+    _commit(product, file, text)
+    refused = product.run("echo new > new", "--network-proxy", "none")
+    assert (refused.status, refused.result) == (125, {})
+    assert "error[workspace.no-way-home]: no work that stands on this commit could come home" in refused.stderr
+    assert said in refused.stderr
+    assert f"correct {file} and commit it" in refused.stderr
+    assert product.branches() == ["main"]
+    assert list(product.sessions.iterdir()) == []
+    kept = product.run("echo new > new", "--network-proxy", "none", "--no-push")
+    assert said in kept.stderr
+    assert (Path(kept.result["kept"]) / "workspace/new").read_text() == "new\n"
+    _commit(product, file, "")
+    ran = product.run("echo new > new", "--network-proxy", "none")
+    assert product.git("show", f"{ran.result['branch']}:new") == "new"

@@ -210,11 +210,31 @@ def test_a_damaged_log_is_shown_as_far_as_it_can_be_and_called_damaged(
         assert (shown.status, [json.loads(line) for line in shown.stdout.splitlines()]) == (1, events)
 
 
+@pytest.mark.parametrize("damage", ["edited", "cut", "a pipe", "gone"])
+def test_review_says_so_before_it_shows_what_would_be_merged(
+    user: Product, prepared: tuple[Product, str, str, str], damage: str
+) -> None:
+    one = prepared[1]
+    change, told = LOGS[damage]
+    change(_session(user, one))
+    shown = user.command("review", one, timeout_s=20)
+    assert (shown.status, "error[audit." in shown.stderr, told in shown.stderr) == (1, True, True), shown
+    warning, diff = shown.stdout.index("Before you merge: "), shown.stdout.index("diff --git")
+    assert warning < shown.stdout.index(told) < diff
+    if damage == "edited":
+        answer = user.command("review", one, "--json")
+        assert (answer.status, told in json.loads(answer.stdout)["notes"][0]) == (1, True), answer
+        page = user.command("review", one, "--web")
+        assert (page.status, told in Path(page.stdout.strip()).read_text()) == (1, True), page
+
+
 @pytest.mark.user
 def test_a_whole_log_is_shown_without_a_word(user: Product, prepared: tuple[Product, str, str, str]) -> None:
     for session in prepared[1:]:
         shown = user.command("log", session)
         assert (shown.status, shown.stderr, "session-end" in shown.stdout) == (0, "", True), shown
+    shown = user.command("review", prepared[1])
+    assert (shown.status, shown.stderr, "proven" in shown.stdout) == (0, "", False), shown
 
 
 def test_nothing_is_decided_onto_a_log_that_was_edited(user: Product, prepared: tuple[Product, str, str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -61,6 +62,88 @@ def test_processes_that_the_agent_leaves_running_end_with_it(product: Product) -
     ran = product.run("(setsid sleep 1000 &) ; nohup sleep 1000 >/dev/null 2>&1 & echo x > f")
     assert ran.status == 0
     assert product.git("show", "shell/session-1:f") == "x"
+
+
+def _full_pipe() -> tuple[int, int, int]:
+    """A pipe into which nothing can be written: its ends, and how many bytes are in it."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    held = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            held += os.write(writable, b"." * 4096)
+    os.set_blocking(writable, True)
+    return readable, writable, held
+
+
+def _start_with(product: Product, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+    argv = product.argv("run", "--json", "--", "sh", "-c", "echo x > f; exit 3")
+    return subprocess.Popen(
+        argv,
+        cwd=product.repository,
+        env=product.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+def test_nobody_has_to_read_the_messages(product: Product) -> None:
+    """They are lost, and nothing else: the work is home, the log is whole, the status is the agent's."""
+    readable, writable, held = _full_pipe()
+    child = _start_with(product, subprocess.PIPE, writable)
+    try:
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    result = json.loads(out)
+    assert (child.returncode, result["exit_code"], result["problem"]) == (3, 3, "")
+    assert product.git("show", "shell/session-1:f") == "x"
+    assert product.git("rev-list", "main..shell/session-1").splitlines() == result["commits"]
+    events = Path(result["event_log"]).read_text().splitlines()
+    assert json.loads(events[-1])["event"] == "session-end"
+    assert json.loads(product.command("list", "--json").stdout)["state"] == "ended"
+    assert os.get_blocking(writable), "the flag is everybody's who shares the pipe"
+    os.close(writable)
+    with open(readable, "rb") as pipe:
+        assert pipe.read() == b"." * held
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_the_result_waits_for_its_reader_when_the_session_is_settled(
+    product: Product, number: signal.Signals | None
+) -> None:
+    readable, writable, held = _full_pipe()
+    child = _start_with(product, writable, subprocess.DEVNULL)
+    os.close(writable)
+    try:
+        deadline = time.monotonic() + 60
+        while json.loads(product.command("list", "--json").stdout or "{}").get("state") != "ended":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert product.git("show", "shell/session-1:f") == "x"
+        assert _writes_to(child.pid, 1)
+        if number is not None:
+            child.send_signal(number)
+            assert child.wait(timeout=30) == -number
+        with open(readable, "rb") as pipe:
+            said = pipe.read()[held:]
+        assert child.wait(timeout=30) == (3 if number is None else -number)
+    finally:
+        child.kill()
+        child.wait()
+    assert (json.loads(said)["exit_code"] == 3) if number is None else (said == b"")
+
+
+def _writes_to(pid: int, fd: int) -> bool:
+    """Whether the process comes to wait in a write to that descriptor, by the kernel's own account."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        call = Path(f"/proc/{pid}/syscall").read_text().split()
+        if call[:2] == [str(1), hex(fd)]:  # x86_64: write
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _wait_for(product: Product, child: subprocess.Popen[bytes]) -> None:

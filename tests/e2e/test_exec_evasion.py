@@ -134,7 +134,7 @@ def test_an_exec_of_a_thread_is_recorded_for_its_process(armed: Product) -> None
     assert "thread" not in started
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "open-checkout")
 def test_a_program_that_the_launcher_may_not_look_into_starts_nothing(
     ordinary: OrdinaryUser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

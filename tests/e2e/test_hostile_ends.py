@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,18 @@ def test_a_named_pipe_where_git_reads_does_not_hold_the_session_up(product: Prod
     ran = product.run(f"echo new > work; {PIPES[place]}", timeout_s=60)
     assert ran.result["problem"] == ""
     assert product.git("show", f"{ran.result['branch']}:work") == "new"
+
+
+def test_files_that_claim_terabytes_are_left_out(product: Product) -> None:
+    """Git would read each of them to its end: the one for what it holds, the other for rules."""
+    ran = product.run("echo new > work; truncate -s 1T big .gitignore README.md", timeout_s=60)
+    assert ran.result["problem"] == ""
+    branch, kept = ran.result["branch"], Path(ran.result["kept"]) / "workspace"
+    assert product.git("diff", "--name-status", "main", branch) == "A\twork"
+    for name in ("big", ".gitignore", "README.md"):
+        assert f"left out: a file too large to be returned: '{name}'" in ran.result["notes"]
+        assert (kept / name).stat().st_size == 1 << 40
+        assert (kept / name).stat().st_mode & 0o400, "he to whom it is left can read it"
 
 
 def test_a_tree_deeper_than_python_recurses_is_removed(product: Product) -> None:

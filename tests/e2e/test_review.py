@@ -148,6 +148,7 @@ def test_uncommitted_work_in_the_way_is_kept(judged: Product) -> None:
     (judged.repository / "README.md").write_text("mine\n")
     refused = judged.command("merge", ran.result["session"])
     assert "error[review.working-tree]" in refused.stderr
+    assert "\n      README.md\n" in refused.stderr, "git's own tab, as blanks"
     assert (judged.repository / "README.md").read_text() == "mine\n"
     judged.git("checkout", "-q", "README.md")
     (judged.repository / "untracked").write_text("mine\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,10 +93,16 @@ def test_the_log_for_people_keeps_words_apart_and_is_short(product: Product) -> 
     assert lines[0].endswith(" (--json for all)")
     executed = [line.partition("] ")[2] for line in lines if line.startswith("exec     allow")]
     assert "/usr/bin/env true 'c d' ''" in executed
-    assert "/usr/bin/true 'c d' ''" in executed
-    (finish,) = [line for line in executed if line.startswith("/bin/sh -c ")]
+    assert "/usr/bin/true 'c d' ''  (not in 3 places before)" in executed
+    assert not any(line.startswith("exec     absent") for line in lines)
+    counted = [line for line in lines if line.endswith(" of the last commit (--kind exec for all)")]
+    ours = [event for event in product.events(ran, "exec") if event.get("container") == "finish"]
+    assert sum(int(line.split()[2]) for line in counted) == len(ours) > 10
+    assert not any(line.endswith("(finish)") for line in lines)
+    whole = product.command("log", ran.result["session"], "--kind", "exec").stdout.splitlines()
+    (finish,) = [line for line in whole if "] /bin/sh -c " in line]
     assert finish.endswith("... (--json for all)  (finish)")
-    assert max(map(len, lines)) < 500
+    assert max(map(len, [*lines, *whole])) < 520
     assert not any(line.endswith(" ") for line in lines)
 
 
@@ -106,6 +113,20 @@ def test_a_letter_that_the_terminal_lacks_does_not_end_the_log(product: Product)
     assert shown.status == 0, shown.stderr
     assert "/usr/bin/true '\\u2192'" in shown.stdout
     assert "/usr/bin/true last" in shown.stdout
+
+
+def test_an_agent_that_is_not_signed_in_is_told_of_the_variable_that_is_there(product: Product) -> None:
+    program = product.home / ".local/bin/claude"  # any native program
+    program.parent.mkdir(parents=True)
+    shutil.copy("/bin/true", program)
+    product = replace(product, variables={"PATH": "/nonexistent", "ANTHROPIC_API_KEY": "sk-not-to-be-seen"})
+    ran = product.command("run", "--agent", "claude", "--prompt", "x", "--network-proxy", "none")
+    assert ran.status == 0, ran.stderr
+    note = "no sign-in of Claude Code was found, and ANTHROPIC_API_KEY is not passed: --env ANTHROPIC_API_KEY"
+    assert f"containai: note: {note}\n" in ran.stderr
+    kept = [path.read_text() for path in product.sessions.glob("*/*.json*")]
+    assert len(kept) == 2
+    assert not any("sk-not-to-be-seen" in text for text in (ran.stderr, *kept))
 
 
 def test_an_edited_removed_or_moved_line_breaks_the_chain(product: Product) -> None:

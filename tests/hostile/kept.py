@@ -8,6 +8,6 @@ KEPT: tuple[tuple[str, str, str, str], ...] = (
     ("size", "ten-thousand-links", "return.too-large", "with_tree(*((b'120000', b'l%05d' % n, b'to %d' % n) for n in range(10001)))"),
     ("size", "link-of-5000", "return.too-large", "with_tree((b'120000', b'l', b'x' * 5000))"),
     ("size", "many-submodules", "return.too-large", "with_tree((b'100644', b'.gitmodules', b''), *((b'160000', b's%03d' % n, '%040x' % (n + 1)) for n in range(201)))"),
-    ("size", "tree-of-3000-levels", "return.path-too-long", "t, p = tree((b'100644', b'x', blob(b'x')[0])); ps = [blob(b'x')[1], p]\nfor n in range(3000):\n    t, p = tree((b'40000', b'd', t)); ps.append(p)\nc, p = commit(t); send(c, pack([*ps, p]))"),
+    ("size", "tree-of-1600-levels", "return.path-too-long", "t, p = tree((b'100644', b'x', blob(b'x')[0])); ps = [blob(b'x')[1], p]\nfor n in range(1600):\n    t, p = tree((b'40000', b'ddd', t)); ps.append(p)\nc, p = commit(t); send(c, pack([*ps, p]))"),
     ("size", "tree-of-ten-billion-paths", "return.too-large", "t, p = tree((b'100644', b'x', blob(b'x')[0])); ps = [blob(b'x')[1], p]\nfor n in range(10):\n    t, p = tree(*((b'40000', b'%d' % k, t) for k in range(10))); ps.append(p)\nc, p = commit(t); send(c, pack([*ps, p]))"),
 )  # fmt: skip

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
+import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -61,6 +64,44 @@ def test_without_sudo_root_is_told_one_command(bench: Bench) -> None:
     assert not (bench.script.parent / ".venv").exists()
 
 
+def test_where_sudo_refuses_root_is_told_the_same_command(bench: Bench) -> None:
+    """A user who has the program sudo, and no right to it."""
+    sudo = bench.tools / "sudo"
+    sudo.write_text('#!/bin/sh\necho "sudo: a password is required" >&2\nexit 1\n')
+    sudo.chmod(0o755)
+    bench.record("apt-get")
+
+    status, said = bench.run("install")
+
+    assert status == 1
+    assert "bootstrap: this needs root, and sudo did not give it: " in said
+    assert f"{bench.script} prepare-host {bench.user.name}    then run this again" in said
+    assert not bench.asked.exists(), "apt-get ran without root"
+
+
+def test_a_command_that_fails_under_sudo_is_not_taken_for_a_missing_right(bench: Bench) -> None:
+    sudo = bench.tools / "sudo"
+    sudo.write_text('#!/bin/sh\n[ "$1" = -n ] || exit 1\n')
+    sudo.chmod(0o755)
+    bench.record("apt-get")
+
+    status, said = bench.run("install")
+
+    assert status == 1
+    assert "sudo did not give it" not in said
+
+
+def test_what_root_runs_is_shown_as_a_shell_would_read_it() -> None:
+    """So that a reader can judge it, and give it himself."""
+    (function,) = re.findall(r"^shown\(\) \{\n.*?^\}$", (ROOT / "bootstrap").read_text(), re.MULTILINE | re.DOTALL)
+    words = ["sh", "-c", 'printf "#!/bin/sh\\nexit 101\\n" >a && b', "", "it's", "A=b", "$HOME", "/usr/sbin/x.y", "*"]
+    done = subprocess.run(
+        ["sh", "-c", f'{function}\nshown "$@"', "sh", *words], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert shlex.split(done.stdout) == words
+    assert done.stdout.startswith(" sh -c 'printf ")
+
+
 def test_that_command_installs_what_is_missing(bench: Bench) -> None:
     bench.record("apt-get")
     bench.record("sudo")
@@ -69,8 +110,26 @@ def test_that_command_installs_what_is_missing(bench: Bench) -> None:
 
     asked = bench.asked.read_text()
     assert "--no-install-recommends gcc libc6-dev" in asked
+    assert "libc6-dev curl e2fsprogs" in asked, "what the tests need is root's to install, too"
     assert "still missing after apt-get: gcc libc6-dev" in said  # the recorder installed nothing
     assert status == 1
+
+
+@pytest.mark.needs("cc", "squid", "bubblewrap")
+def test_a_host_that_is_prepared_is_called_so(bench: Bench) -> None:
+    bench.record("sudo")
+    for name in (
+        "curl",
+        "ip",
+        "chattr",
+    ):  # this machine may lack them, or have them where an ordinary user does not look
+        bench.record(name)
+
+    done = bench.user.run([bench.script, "prepare-host", bench.user.name], env={"PATH": f"{bench.tools}:{PATH}"})
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr.decode().endswith(f"bootstrap: this host is prepared for {bench.user.name}\n")
+    assert not bench.asked.exists() or "apt-get" not in bench.asked.read_text()
 
 
 def test_nobody_is_prepared_who_does_not_exist(bench: Bench) -> None:

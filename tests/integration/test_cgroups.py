@@ -309,7 +309,7 @@ def as_user(user: OrdinaryUser, script: str, *arguments: str) -> list[str]:
 
 
 @root
-@pytest.mark.needs("cgroup-v1")
+@pytest.mark.needs("cgroup-v1", "open-checkout")
 def test_an_ordinary_user_on_v1_is_told_what_to_do_and_it_works(someone: OrdinaryUser, session: str) -> None:
     given = [Path(f"/sys/fs/cgroup/{name}/containai/user-{someone.uid}") for name in ("pids", "memory", "cpu")]
     reason, *remedy = as_user(someone, ASK)
@@ -327,7 +327,7 @@ def test_an_ordinary_user_on_v1_is_told_what_to_do_and_it_works(someone: Ordinar
 
 
 @root
-@pytest.mark.needs("cgroup-v1")
+@pytest.mark.needs("cgroup-v1", "open-checkout")
 def test_what_belongs_to_another_user_is_not_taken(someone: OrdinaryUser) -> None:
     given = [Path(f"/sys/fs/cgroup/{name}/containai/user-{someone.uid}") for name in ("pids", "memory", "cpu")]
     try:
@@ -340,7 +340,7 @@ def test_what_belongs_to_another_user_is_not_taken(someone: OrdinaryUser) -> Non
 
 
 @root
-@pytest.mark.needs("cgroup-v2")
+@pytest.mark.needs("cgroup-v2", "open-checkout")
 def test_an_ordinary_user_on_v2_without_systemd_is_told_what_to_do_and_it_works(
     someone: OrdinaryUser, session: str
 ) -> None:
@@ -367,7 +367,7 @@ def test_an_ordinary_user_on_v2_without_systemd_is_told_what_to_do_and_it_works(
 
 
 @root
-@pytest.mark.needs("cgroup-v2")
+@pytest.mark.needs("cgroup-v2", "open-checkout")
 def test_a_process_in_a_delegated_group_moves_aside(someone: OrdinaryUser, session: str) -> None:
     """As under ``systemd-run --user --scope -p Delegate=yes``: the group is the user's and he is in it."""
     own = Path(f"/sys/fs/cgroup/test-{session}")

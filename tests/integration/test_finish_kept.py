@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from containai.workspace.scripts import finish_command
+from tests.support import returning
 from tests.support.git import commit, git, make_repository
-from tests.support.returning import Session, reachable_files
+from tests.support.returning import Session, open_session, reachable_files
 
 ENDLESS = 1 << 40  # bytes: read one by one, they take days
 
@@ -173,6 +177,104 @@ def test_a_file_without_end_is_not_read_to_its_end(session: Session, state: Call
     report = session.finish()
     assert report.failed == "", session.finish_said
     assert {"left", "c.txt"} <= set(files(session))
+
+
+TOO_LARGE = "left out: a file too large to be returned"
+
+
+def test_a_file_that_claims_terabytes_is_left_out_and_named(session: Session) -> None:
+    work = session.workspace
+    inner = make_repository(work / "inner")
+    (work / ".gitignore").write_text("*.iso\n!kept.iso\n")
+    (work / "folder with blanks").mkdir()
+    large = ["a.txt", "folder with blanks/-[*]?'", "odd\nname", "inner/large", "kept.iso"]
+    for name in [*large, "ignored.iso", "inner/.git/packed-refs"]:
+        endless(work / name)
+    (inner / "small").write_text("small\n")
+    (work / "left").write_text("left\n")
+    report = session.finish()
+    assert report.failed == "", session.finish_said
+    assert report.keeps
+    assert {note for note in report.notes if note.startswith("left out")} == {
+        f"{TOO_LARGE}: '{name}'"
+        for name in ["a.txt", 'folder with blanks/-[*]?"', "odd?name", "inner/large", "kept.iso"]
+    }
+    returned = session.apply().new
+    names = set(reachable_files(session.host, returned))
+    assert names >= {"left", ".gitignore", "inner/small", "inner/a.txt", "a.txt"}
+    assert not names & set(large[1:])
+    assert git(session.host, "rev-parse", f"{returned}:a.txt") == git(session.host, "rev-parse", "main:a.txt")
+    for name in large:
+        found = (work / name).stat()
+        assert (found.st_size, found.st_mode & 0o400) == (ENDLESS, 0o400), "as it was, for whoever looks at it now"
+
+
+@pytest.mark.parametrize("place", ["index", "packed-refs", "info/exclude", "../.gitignore", "../.gitmodules"])
+def test_where_git_reads_all_of_a_file_it_is_not_a_terabyte(session: Session, place: str) -> None:
+    commit(session.workspace, "by the agent", c__txt="three\n")
+    endless(session.workspace / ".git" / place)
+    (session.workspace / "left").write_text("left\n")
+    report = session.finish()
+    assert report.failed == "", session.finish_said
+    assert "left" in files(session)
+
+
+def test_many_files_with_holes_are_left_out_where_they_claim_too_much_together(session: Session) -> None:
+    for number in range(40):
+        (session.workspace / f"hole {number}").touch()
+        os.truncate(session.workspace / f"hole {number}", 1 << 30)
+    (session.workspace / "whole").write_bytes(os.urandom(2 << 20))
+    report = session.finish()
+    assert (report.failed, report.keeps) == ("", True)
+    assert all(note.startswith((TOO_LARGE, "and ")) for note in report.notes), report.notes
+    returned = files(session)
+    assert "whole" in returned
+    assert not [name for name in returned if name.startswith("hole")]
+
+
+def test_few_files_with_holes_come_home(session: Session) -> None:
+    for name in ("one", "two"):
+        (session.workspace / name).touch()
+        os.truncate(session.workspace / name, 4 << 20)
+    report = session.finish()
+    assert (report.failed, report.keeps) == ("", False)
+    assert {"one", "two"} <= set(files(session))
+
+
+def test_a_large_file_that_was_given_and_not_changed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a limit of 2 MiB, so that it does not take long."""
+
+    def with_limit(**options: Any) -> tuple[str, ...]:
+        words = finish_command(**options)
+        assert "ENDLESS_KIB=1048576" in words[2]
+        return tuple(word.replace("ENDLESS_KIB=1048576", "ENDLESS_KIB=2048") for word in words)
+
+    monkeypatch.setattr(returning, "finish_command", with_limit)
+    host = make_repository(tmp_path / "host")
+    content, plain = os.urandom(3 << 20), os.urandom(3 << 20)
+    (host / "plain").write_bytes(plain)
+    digest = hashlib.sha256(content).hexdigest()
+    commit(
+        host, "large",
+        lfs=f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n",
+    )  # fmt: skip
+    session = open_session(host, tmp_path / "session")
+    try:
+        session.prepare()
+        work = session.workspace
+        (work / "lfs").write_bytes(content)
+        (work / ".git/containai-lfs").write_text(f"{digest}  lfs\n")
+        (work / "left").write_text("left\n")
+        report = session.finish()
+        assert (report.failed, report.keeps, report.notes) == ("", False, ())
+        for name, was in (("plain", plain), ("lfs", content)):
+            (work / name).write_bytes(was[:-1] + bytes([was[-1] ^ 1]))
+        report = session.finish()
+        assert set(report.notes) == {f"{TOO_LARGE}: 'plain'", f"{TOO_LARGE}: 'lfs'"}
+        assert report.keeps
+        assert git(host, "diff", "--name-status", "main", session.apply().new) == "A\tleft"
+    finally:
+        session.close()
 
 
 # --- odd names ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -92,7 +93,8 @@ def test_what_is_taken_away_is_found_and_refused_by_doctor_and_run_alike(
     (repository / "state").rmdir() if (repository / "state").exists() else None
     launched = within(prepare, f"{CONTAINAI} run -- true", repository)
     assert launched.returncode == 125
-    assert f"containai: error[preflight.{refusals(found)[0]}]" in launched.stderr
+    known = [each for each in refusals(found) if found[each]["state"] != "unknown"] or refusals(found)
+    assert f"containai: error[preflight.{known[0]}]" in launched.stderr  # not what could therefore not be tried
     assert said in launched.stderr
     branches = subprocess.run(
         ["git", "-C", repository, "branch"], capture_output=True, text=True, check=True, timeout=20
@@ -118,6 +120,30 @@ def test_a_kernel_without_any_namespace_to_spare_is_named(tmp_path: Path) -> Non
     assert done.stdout.strip() == "user.max_user_namespaces is 0", done.stderr
 
 
+def test_a_chroot_is_called_one(repository: Path) -> None:
+    """The kernel makes no user namespace there; what could therefore not be tried does not come first."""
+    enter = """mkdir root && mount -t tmpfs none root
+        for each in /*; do
+            if [ -L "$each" ]; then cp -a "$each" root; elif [ -d "$each" ]; then mkdir "root$each" && mount --rbind "$each" "root$each"; fi
+        done
+        umount --lazy root/run"""  # where a mark may say that this machine is a container, to which another is said
+    command = f"chroot root sh -c {shlex.quote(f'cd {repository} && {CONTAINAI} run -- true')}"
+    launched = within(enter, command, repository)
+    assert launched.returncode == 125
+    assert launched.stderr.startswith("containai: error[preflight.namespaces]"), launched.stderr
+    assert "the kernel makes no user namespace here, as in a chroot" in launched.stderr
+    assert "pivot_root" in launched.stderr
+
+
+def test_a_demo_that_is_refused_says_why_once_and_names_a_program_that_is_there(repository: Path) -> None:
+    done = within("mount -t tmpfs -o ro none /proc/fs", f"{CONTAINAI} demo 2>&1", repository)
+    assert done.returncode == 1
+    assert done.stdout.count("error[preflight.namespaces]") == 1, done.stdout
+    assert done.stdout.index("error[preflight.namespaces]") < done.stdout.index("error[demo.session]")
+    program = done.stdout.splitlines()[-2].strip().removesuffix(" doctor")
+    assert shutil.which(shlex.split(program)[0])
+
+
 def test_the_environment_feeds_no_check(tmp_path: Path) -> None:
     """P5: programs of the same names first in PATH, and every variable that could mean something."""
     lies = tmp_path / "bin"
@@ -139,7 +165,7 @@ def test_the_environment_feeds_no_check(tmp_path: Path) -> None:
         assert str(lies) not in found[name]["summary"]
 
 
-@pytest.mark.needs("cgroup-v1")
+@pytest.mark.needs("cgroup-v1", "open-checkout")
 def test_an_ordinary_user_is_told_everything_at_once(ordinary: OrdinaryUser, tmp_path: Path) -> None:
     """P3: his missing cgroup and his missing state directory, in one answer."""
     env = {"PYTHONPATH": str(SOURCE), "XDG_STATE_HOME": "/proc/nowhere"}

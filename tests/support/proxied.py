@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,14 @@ IDENTITY = Identity(agent_uid=PROXY_UID - 1, agent_gid=PROXY_UID - 1, proxy_uid=
 TETHER = (
     "setpriv", f"--reuid={PROXY_UID}", f"--regid={PROXY_UID}", "--clear-groups", "--pdeathsig=KILL", "--",
 )  # fmt: skip
+
+
+def squid_major() -> int:
+    """The first number of this machine's Squid."""
+    said = subprocess.run([SQUID, "-v"], capture_output=True, text=True, timeout=20, check=True).stdout
+    found = re.search(r"Version (\d+)", said)
+    assert found, said
+    return int(found[1])
 
 
 class Log:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from dataclasses import FrozenInstanceError, asdict, field, fields, replace
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 from typing import Any
 
 import pytest
 
 from containai.engine.protocol import ContainerSpec
-from containai.record import dataclass
+from containai.record import as_dict, dataclass, field, names_of, needed_by
+from containai.record import replace as replace_ours
 
 pytestmark = pytest.mark.user
 
@@ -27,9 +30,9 @@ class Ours:
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Theirs:
     name: str
-    secret: str = field(repr=False, default="s3cret")
+    secret: str = dataclasses.field(repr=False, default="s3cret")
     many: tuple[int, ...] = ()
-    each: dict[str, int] = field(default_factory=dict, compare=False)
+    each: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
 KINDS: list[Any] = [Ours, Theirs]
@@ -106,6 +109,53 @@ def test_a_method_of_the_classs_own_is_kept(make: Any) -> None:
     made: Any = Own
     assert repr(made(name="t0p")) == "hidden"
     assert made(name="a") == made(name="a")
+
+
+def test_its_fields_are_told_in_order() -> None:
+    assert names_of(Ours) == ("name", "secret", "many", "each")
+    assert names_of(Theirs) == names_of(str) == ()
+    assert needed_by(Ours) == {"name"}
+    made = Ours(name="a", many=(1,))
+    assert as_dict(made) == {"name": "a", "secret": "s3cret", "many": (1,), "each": {}}
+    assert replace_ours(made, name="b") == Ours(name="b", many=(1,))
+    with pytest.raises(TypeError, match="nome"):
+        replace_ours(made, nome="b")  # type: ignore[call-arg]
+
+
+def test_one_that_inherits_has_the_fields_of_both() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class More(Ours):
+        last: int = 0
+
+    made = More(name="a", last=1)
+    assert (made.secret, made.last) == ("s3cret", 1)
+    assert names_of(More) == (*names_of(Ours), "last") == tuple(f.name for f in fields(More))
+    assert made != Ours(name="a")
+    assert not hasattr(made, "__dict__")
+
+
+def test_a_launch_does_not_load_dataclasses() -> None:
+    """Nor what it is made of, which takes as long as all records."""
+    look = "import sys, containai.cli.run, containai.session.run; print({'dataclasses', 'inspect'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_a_field_of_theirs_is_not_taken_for_a_default() -> None:
+    """It would be: and what was not to be shown, shown."""
+    with pytest.raises(TypeError, match="secret"):
+
+        @dataclass(frozen=True, slots=True, kw_only=True)
+        class Mixed:
+            secret: str = dataclasses.field(repr=False, default="")
+
+
+def test_a_default_that_all_would_share_is_refused() -> None:
+    with pytest.raises(TypeError, match="shared"):
+
+        @dataclass(frozen=True, slots=True, kw_only=True)
+        class Shared:
+            each: dict[str, int] = {}  # noqa: RUF012
 
 
 def test_no_other_kind_is_made() -> None:

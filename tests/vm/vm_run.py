@@ -25,6 +25,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.vm.vm_docker_disk import docker_disk
 from tests.vm.vm_image import (
     CA_BUNDLE,
     GUEST_FILES,
@@ -61,7 +62,8 @@ def write_payload(target: Path, args: argparse.Namespace, copies: list[Share], l
     environment = {**(registry_settings() if args.net else {}), **dict(args.env)}
     assignments = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items())
     cwd = args.workdir or PROJECT
-    settings = {"VM_USER": args.user, "VM_CWD": cwd, "VM_DOCKER": "1" if args.docker else ""}
+    settings = {"VM_USER": args.user, "VM_CWD": cwd, "VM_DOCKER": "1" if args.docker or args.images else ""}
+    settings["VM_IMAGES"] = "/dev/vdc" if args.images else ""  # the third drive, see boot
     files = {
         "run/vm/env": "".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items()),
         "run/vm/shares": "".join(f"share{n} {live.mode} {live.guest}\n" for n, live in enumerate(lives)),
@@ -132,6 +134,8 @@ def boot(folder: Path, args: argparse.Namespace, work: Path, stack: contextlib.E
     disk = "if=virtio,format=raw,cache=unsafe,aio=threads,file="
     command += ["-drive", f"{disk}{folder}/root.ext4,snapshot=on"]
     command += ["-drive", f"{disk}{work}/payload.tar,readonly=on"]
+    if args.images:
+        command += ["-drive", f"{disk}{docker_disk(args.cache, folder)},snapshot=on"]
     if args.net:
         command += ["-nic", "user,ipv6=off,model=virtio-net-pci"]
     ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
@@ -243,6 +247,7 @@ def main() -> int:
     add("--user", default="root", choices=("root", "user"), help="who runs the command (default: root)")
     add("--env", action="append", type=parse_env, default=[], metavar="NAME[=VALUE]", help="a variable for the command")
     add("--docker", action="store_true", help="start dockerd before the command")
+    add("--images", action="store_true", help="the same, with images built here: containai, containai-claude")
     add("--append", default="", metavar="WORDS", help="further words of the kernel's command line")
     add("--icount", action="store_true", help="the VM's clock counts instructions: for measuring on a busy host")
     add("--no-net", dest="net", action="store_false", help="give the VM no network")

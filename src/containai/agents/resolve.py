@@ -201,7 +201,11 @@ def _installation(adapter: Adapter) -> tuple[str, ...]:
     if not adapter.package:
         return (f"install {adapter.binaries[0]}",)
     version = f"@{adapter.tested_version}" if adapter.tested_version else ""
-    return (f"npm install --global {adapter.package}{version}",)
+    package = f"{adapter.package}{version}"
+    return (
+        f"npm install --global {package}",
+        f"npm install --global --prefix ~/.npm-global {package}   # where npm's own directory is not yours",
+    )
 
 
 def _first_candidate(wanted: HostFile, home: Path) -> Path | None:

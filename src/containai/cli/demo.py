@@ -112,11 +112,13 @@ class _Demo:
         try:
             return json.loads(done.stdout), [json.loads(line) for line in said if line.startswith("{")]
         except ValueError as error:
+            sys.stdout.flush()  # what the session said stands there, and comes first
+            program = _typed(self.here.search_path)
             raise ContainaiError(
                 "the session did not end as planned",
                 code="demo.session",
-                details=done.said,
-                remedy=["containai doctor", "containai selftest"],
+                details="what it said stands above",
+                remedy=[f"{program} doctor", f"{program} selftest"],
             ) from error
 
     def _show_work(self, result: dict[str, Any], lines: list[dict[str, Any]]) -> None:

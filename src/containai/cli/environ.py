@@ -10,11 +10,10 @@ import os
 import pwd
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 
 from containai.errors import UsageError
-from containai.record import dataclass
+from containai.record import dataclass, field
 
 _ROOT_STATE_DIR = Path("/var/lib/containai")
 

@@ -6,20 +6,16 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from containai.audit.chain import Break, Chain, parse_event
-from containai.audit.reading import broken_log, open_log, read_lines
 from containai.audit.writer import Kind
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, printable
-from containai.errors import AuditError, NotFoundError, UsageError
-from containai.session.record import Phase
+from containai.errors import NotFoundError, UsageError
 from containai.session.state import SessionDir, SessionStore
+from containai.session.timeline import LogReader
 
-_POLL_S = 0.2
 _MOST_SHOWN = 400  # characters of one event
 _FOR_ALL = "(--json for all)"
 _COMMON = frozenset({"seq", "ts", "session", "kind", "event", "prev", "hash"})
@@ -29,10 +25,10 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
     """Print events, oldest first; 1 when the log is not as it was written, of which all that can be read is shown."""
     kinds = _kinds(args.kind)
     session = _find(SessionStore(here.state_dir), args.session, console)
-    reader = _Reader(session)
-    for event in reader.events(args.follow):
-        if kinds is None or event.get("kind") in kinds:
-            print(json.dumps(event) if args.json else _line(event), flush=args.follow)
+    reader = LogReader(session)
+    wanted = (event for event in reader.events(args.follow) if kinds is None or event.get("kind") in kinds)
+    for line in map(json.dumps, wanted) if args.json else _lines(wanted, whole=kinds is not None):
+        print(line, flush=args.follow)
     if reader.problem is None:
         return 0
     sys.stdout.flush()
@@ -67,54 +63,50 @@ def _find(store: SessionStore, wanted: str | None, console: Console) -> SessionD
     raise NotFoundError("there is no session yet", remedy=["containai run -- COMMAND"])
 
 
-class _Reader:
-    """Reads the log of a session. ``problem``: the first thing in it that is not as it was written."""
+def _lines(events: Iterator[dict[str, Any]], *, whole: bool) -> Iterator[str]:
+    """A line an event. Unless ``whole``, two things of many lines and little interest are counted.
 
-    def __init__(self, session: SessionDir) -> None:
-        self.problem: AuditError | None = None
-        self._session = session
-        self._chain = Chain(session.id)
-        self._number = 0
-        self._ended = False
+    They are what the session's own last commit executes, and may; and the places of PATH where a program was not.
+    """
+    if whole:
+        yield from map(_line, events)
+        return
+    first: dict[str, Any] = {}
+    count = 0
+    for event, places in _searched(events):
+        if _is_ours(event):
+            first, count = first or event, count + 1
+            continue
+        if count:
+            yield _counted(first, count)
+            first, count = {}, 0
+        yield f"{_line(event)}  (not in {places} places before)" if places else _line(event)
+    if count:
+        yield _counted(first, count)
 
-    def events(self, follow: bool) -> Iterator[dict[str, Any]]:
-        """The events. What follows on a fault is shown too, and proves nothing."""
-        with open_log(self._session.events_path) as log:
-            pending = b""
-            while True:
-                live = follow and self._session.is_live  # asked first: what it wrote before its end is then read
-                for line in read_lines(log):
-                    pending += line
-                    if pending.endswith(b"\n"):
-                        yield from self._event(pending)
-                        pending = b""
-                if not live:
-                    break
-                time.sleep(_POLL_S)
-        self._end(pending)
 
-    def _event(self, line: bytes) -> Iterator[dict[str, Any]]:
-        self._number += 1
-        if self.problem is None and (fault := self._chain.find_fault(line)):
-            self._complain(fault)
-        try:
-            event = parse_event(line)
-        except ValueError:
-            return
-        self._ended = self._ended or event.get("event") == "session-end"
-        if self._number == 1 and event.get("event") != "session-config":
-            self._complain("a log begins with the session's configuration")
-        yield event
+def _is_ours(event: dict[str, Any]) -> bool:
+    return event.get("kind") == "exec" and event.get("container") == "finish" and event.get("verdict") == "allow"
 
-    def _end(self, pending: bytes) -> None:
-        """A session that has ended has said so last; what recover has not seen yet may break off anywhere."""
-        if self._session.read().phase is Phase.ENDED and not self._ended:
-            self._number += 1
-            self._complain("cut short" if pending else "the log breaks off here, before the session's end")
 
-    def _complain(self, reason: str) -> None:
-        if self.problem is None:
-            self.problem = broken_log(self._session.events_path, Break(line=self._number, reason=reason))
+def _searched(events: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
+    """The events; those of a search that found its program only as the number of places before. Others as they are."""
+    waiting: list[dict[str, Any]] = []
+    for event in events:
+        if waiting and any(waiting[-1].get(name) != event.get(name) for name in ("kind", "pid", "argv", "container")):
+            yield from ((each, 0) for each in waiting)
+            waiting = []
+        if event.get("absent") and not _is_ours(event):
+            waiting.append(event)
+        else:
+            yield event, len(waiting)
+            waiting = []
+    yield from ((each, 0) for each in waiting)
+
+
+def _counted(first: dict[str, Any], count: int) -> str:
+    programs = "1 program" if count == 1 else f"{count} programs"
+    return f"{_head({**first, 'absent': False})} {programs} of the last commit (--kind exec for all)"
 
 
 def _shown(event: dict[str, Any]) -> str:
@@ -125,9 +117,13 @@ def _shown(event: dict[str, Any]) -> str:
 
 
 def _line(event: dict[str, Any]) -> str:
+    return f"{_head(event)} {printable(_shown(event))}".rstrip()
+
+
+def _head(event: dict[str, Any]) -> str:
     verdict = "absent" if event.get("absent") else event.get("verdict", "")
     moment, kind = str(event.get("ts"))[11:23], str(event.get("kind"))
-    return printable(f"{moment:<12}  {kind:<8} {verdict!s:<6} {_shown(event)}").rstrip()
+    return printable(f"{moment:<12}  {kind:<8} {verdict!s:<6}")
 
 
 def _denial(event: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from containai.cli.arguments import build_parser
 from containai.cli.environ import Surroundings, read_surroundings
+from containai.cli.messages import Messages
 from containai.cli.output import Console, printable, silence_broken_pipe
 from containai.errors import ContainaiError, UsageError
 
@@ -21,7 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _stand_on_firm_ground()
     here = read_surroundings()
     words = list(sys.argv[1:] if argv is None else argv)
-    console = Console(colour=here.colour)
+    console = Console(colour=here.colour, messages=Messages() if words[:1] == ["run"] else None)
+    try:
+        return _told(words, here, console)
+    finally:
+        console.finish()
+
+
+def _told(words: list[str], here: Surroundings, console: Console) -> int:
+    """The exit status; an error has been told."""
     try:
         return _dispatch(words, here, console)
     except ContainaiError as error:

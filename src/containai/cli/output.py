@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from containai.cli.messages import Messages
 from containai.errors import ContainaiError
 
 _RED, _YELLOW, _DIM, _END = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
@@ -23,11 +24,16 @@ def printable(text: str) -> str:
 
 
 class Console:
-    """Messages for a person."""
+    """Messages for a person.
 
-    def __init__(self, *, colour: bool, quiet: bool = False) -> None:
+    Args:
+        messages: Writes them, where nothing may wait for their reader.
+    """
+
+    def __init__(self, *, colour: bool, quiet: bool = False, messages: Messages | None = None) -> None:
         self._colour = colour and sys.stderr.isatty()
         self._quiet = quiet
+        self._messages = messages
 
     def paint(self, style: str, text: str) -> str:
         """``text`` in a style, on a terminal."""
@@ -57,10 +63,18 @@ class Console:
         summary = f"session {session_id}: {error.summary}"
         self.error(ContainaiError(summary, code=error.code, details=error.details, remedy=error.remedy))
 
+    def finish(self) -> None:
+        """Nothing more will be said."""
+        if self._messages is not None:
+            self._messages.finish()
+
     def _write(self, line: str) -> None:
+        end = "\r\n" if sys.stderr.isatty() else "\n"  # raw terminals need the carriage return
+        if self._messages is not None:
+            self._messages.write(line + end)
+            return
         try:
-            # Raw terminals need the carriage return.
-            print(line, file=sys.stderr, end="\r\n" if sys.stderr.isatty() else "\n", flush=True)
+            print(line, file=sys.stderr, end=end, flush=True)
         except OSError:
             pass  # the terminal is gone; the session's end must go on
 

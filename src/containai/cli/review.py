@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -13,13 +14,15 @@ from pathlib import Path
 from containai.cli.environ import Surroundings
 from containai.cli.output import Console, print_json, print_table, printable
 from containai.cli.pager import open_pager
-from containai.errors import ReviewError, UsageError
+from containai.errors import AuditError, ReviewError, UsageError
 from containai.host.process import run_in_foreground
+from containai.record import replace
 from containai.review.model import Review, Trigger
 from containai.review.patch import patch_lines, stat_lines, style_of
 from containai.review.read import Draft
 from containai.session.record import SessionRecord
 from containai.session.subject import Subject, find_subject, find_waiting
+from containai.session.timeline import find_problem
 
 _STYLES = {
     "added": "\x1b[32m",
@@ -35,7 +38,7 @@ _MOST_IDS = 10
 
 
 def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
-    """Show; 0 whether or not there are triggers, 1 when what waits cannot be told of every session."""
+    """Show; 0 whether or not there are triggers, 1 when what waits cannot be told of every session, or of its log."""
     if args.session is None and args.web:
         # `--web SESSION`: a page of no session makes no sense, so that a word that stands alone is no file.
         args.session, args.web = args.web, ""
@@ -44,16 +47,42 @@ def main(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
             raise UsageError("which session?", remedy=["containai review", "containai review SESSION --web"])
         return _list_waiting(args, here, console)
     subject = find_subject(here.state_dir, args.session)
+    log = _Log(subject)
     if args.difftool:
-        return _difftool(subject, here)
-    draft = subject.begin_review(subject.judge_here(here.variables))
-    if args.json:
-        print_json({"session": subject.record.id, **draft.finish().as_json()})
-    elif args.web is not None:
-        print(_write_page(subject, draft.finish(), args.web))
+        status = _difftool(subject, here)
     else:
-        _page(subject, draft, here)
-    return 0
+        status = 0
+        draft = subject.begin_review(subject.judge_here(here.variables))
+        if args.json:
+            print_json({"session": subject.record.id, **log.noted(draft.finish()).as_json()})
+        elif args.web is not None:
+            print(_write_page(subject, log.noted(draft.finish()), args.web))
+        else:
+            _page(subject, draft, log, here)
+    if log.problem is not None:
+        sys.stdout.flush()
+        raise log.problem
+    return status
+
+
+class _Log:
+    """Whether the session's log is as it was written. Looked at once, when it is to be told."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._directory = subject.directory
+
+    @functools.cached_property
+    def problem(self) -> AuditError | None:
+        """What is wrong with it."""
+        return find_problem(self._directory)
+
+    def note(self) -> str:
+        """The sentence that comes before everything else; empty where all is well."""
+        return f"{self.problem.summary}: {self.problem.details}" if self.problem else ""
+
+    def noted(self, review: Review) -> Review:
+        """The review with that note."""
+        return replace(review, notes=(note, *review.notes)) if (note := self.note()) else review
 
 
 def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console) -> int:
@@ -85,10 +114,10 @@ def _list_waiting(args: argparse.Namespace, here: Surroundings, console: Console
     return 1 if damaged else 0
 
 
-def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
+def _page(subject: Subject, draft: Draft, log: _Log, here: Surroundings) -> None:
     colour = here.colour and sys.stdout.isatty()
     with open_pager(here, Path(subject.record.repository)) as output, contextlib.suppress(BrokenPipeError):
-        for style, line in _document(subject, draft):
+        for style, line in _document(subject, draft, log):
             if style == _PAUSE:
                 output.flush()
                 continue
@@ -96,15 +125,20 @@ def _page(subject: Subject, draft: Draft, here: Surroundings) -> None:
             output.write(painted.encode("utf-8", "backslashreplace") + b"\n")
 
 
-def _document(subject: Subject, draft: Draft) -> Iterator[tuple[str, str]]:
+def _document(subject: Subject, draft: Draft, log: _Log) -> Iterator[tuple[str, str]]:
     """The whole review, as (style, line). What is known at once comes first: the rest may take a while."""
     yield from _title(subject.record, draft)
-    yield from _group("run or obey something by their place", draft.triggers)
+    yield _PAUSE, ""
+    if note := log.note():
+        yield "warn", f"Before you merge: {printable(note)}"
+        yield "warn", "What the session did is not proven from there on"
+        yield "", ""
+    yield from _group("runs or obeys something by its place", "run or obey something by their place", draft.triggers)
     yield _PAUSE, ""
     review = draft.finish()
     known = {trigger.id for trigger in draft.triggers}
     by_content = [trigger for trigger in review.triggers if trigger.id not in known]
-    yield from _group("say something by their content", by_content)
+    yield from _group("says something by its content", "say something by their content", by_content)
     if draft.triggers and by_content:
         yield "warn", f"{len(review.triggers)} in all"
         yield "", ""
@@ -139,10 +173,10 @@ def _title(record: SessionRecord, draft: Draft) -> Iterator[tuple[str, str]]:
     yield "", ""
 
 
-def _group(what: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
+def _group(one: str, many: str, triggers: Sequence[Trigger]) -> Iterator[tuple[str, str]]:
     if not triggers:
         return
-    yield "warn", f"Before you merge, {len(triggers)} that {what}"
+    yield "warn", f"Before you merge, {len(triggers)} that {one if len(triggers) == 1 else many}"
     for (kind, why), group in itertools.groupby(triggers, key=lambda trigger: (trigger.kind, trigger.why)):
         yield "warn", f"  {kind}: {why}"
         for trigger in group:

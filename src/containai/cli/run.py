@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from containai.policy.sizes import parse_cpus, parse_size
 from containai.session.decide import Host
 from containai.session.outcome import Outcome
 from containai.session.run import run_session
+from containai.session.signals import heeded_signals
 
 _LOCAL = re.compile(r"127\.0\.0\.1:([0-9]{1,5})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,6 +43,7 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
         config_file=here.config_file,
         terminal_type=here.terminal_type,
         docker_host=here.docker_host,
+        exported=frozenset(name for name, value in here.variables.items() if value),
         # A remote repository is fetched by the user's own git, whose helpers may need any of his variables.
         variables={k: v for k, v in here.variables.items() if request.address is not None or k in _GIT_VARIABLES},
     )
@@ -49,9 +52,11 @@ def main(args: argparse.Namespace, command: tuple[str, ...] | None, here: Surrou
     outcome = run_session(
         request, host, here.values_of(request.passed_variables), _Voice(console, wants_stdout=args.json)
     )
-    if args.json:
-        print_json(outcome.as_json())
     _tell(outcome, console)
+    if args.json:
+        with heeded_signals():  # the session is settled: the result waits for its reader, or for a signal
+            print_json(outcome.as_json())
+            sys.stdout.flush()
     return outcome.exit_code
 
 
@@ -144,6 +149,12 @@ def refuse_lost_command(args: argparse.Namespace, more: Sequence[str]) -> None:
     if not words:
         return
     shown = shlex.join(map(printable, words))
+    if not more and "/" in args.source and not Path(args.source).exists():
+        raise UsageError(
+            f"there is no {printable(args.source)}",
+            details="the word after run is the repository, and a command stands behind --",
+            remedy=["containai run SOURCE --agent NAME", f"containai run -- {shown}"],
+        )
     before = "" if place in ([], ["."]) else f"{shlex.join(place)} "
     raise UsageError(
         "a command stands behind --",

@@ -11,14 +11,13 @@ Order of calls: ``create`` (container exists, guards on, no instruction of the a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from containai.host.cgroups import Freezer
 from containai.plan.model import Identity, Mount, StagedFile
 from containai.policy.model import Limits
-from containai.record import dataclass
+from containai.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,10 +246,3 @@ class Engine(Protocol):
 
     def settle(self) -> tuple[str, ...]:
         """Wait until every trace of what was destroyed is gone; in words, what is not. Idempotent."""
-
-    def create(self, spec: ContainerSpec, stdio: Stdio) -> Container:
-        """Make a container with all guards on and nothing of the agent run yet.
-
-        Raises:
-            EngineError: It could not be made; nothing is left behind.
-        """

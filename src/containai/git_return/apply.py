@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 
 from containai.errors import ReturnFailed
@@ -25,7 +24,7 @@ from containai.git_return.quarantine import MAX_OBJECTS, MAX_TOTAL_BYTES, Quaran
 from containai.git_return.transfer import transfer
 from containai.host.clock import monotonic_s
 from containai.plan.model import Source
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.workspace.refs import (
     Branch,
     create_ref,

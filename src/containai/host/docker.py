@@ -6,6 +6,7 @@ Trust: the daemon is root's, on this machine. Whoever may ask it may do everythi
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from containai.errors import EngineError
@@ -27,6 +29,7 @@ API_VERSION = "1.44"  # Source: Docker 25.0, the oldest that preflight lets pass
 _TIMEOUT_S = 60
 _BUILD_TIMEOUT_S = 1800
 _NAME_TAKEN, _GONE = 409, 404
+_DOCKER_SAYS = re.compile(r"Docker/(\S+) \(\w+\)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -43,8 +46,16 @@ class Daemon:
         self._local = threading.local()
 
     def about(self) -> tuple[str, str]:
-        """Docker or Podman, and its version, in a form of the question that every version answers."""
+        """Docker or Podman, and its version, in a form of the question that every version answers.
+
+        Docker tells both at the head of each answer. To the question itself it answers late, for it executes other
+        programs, to ask them for their versions.
+        """
         with _told(f"the daemon behind {self._socket_path} does not answer"):
+            answer = self._client.get(f"{self._client.base_url}/_ping", timeout=_TIMEOUT_S)
+            answer.raise_for_status()
+            if told := _DOCKER_SAYS.fullmatch(answer.headers.get("Server", "")):
+                return DOCKER, told[1]
             said = self._client.version(api_version=False)
             components = {str(each.get("Name")) for each in said.get("Components") or ()}
             return (PODMAN if "Podman Engine" in components else DOCKER), str(said["Version"])
@@ -185,6 +196,13 @@ class _Library(NamedTuple):
 _GUESSERS = ("charset_normalizer", "chardet")
 
 
+def _metadata() -> ModuleType:
+    """What urllib3 takes of ``importlib.metadata``; it is loaded if ever called: where HTTP/2 is asked for."""
+    module = ModuleType("importlib.metadata")
+    module.version = lambda name: importlib.import_module("importlib.metadata").version(name)  # type: ignore[attr-defined]
+    return module
+
+
 @cache
 def _library() -> _Library:
     """The library's plain client, and none of what stands above it: of the time of a launch, every module costs some.
@@ -200,6 +218,9 @@ def _library() -> _Library:
             if name not in sys.modules:
                 sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
                 undo.callback(sys.modules.pop, name)
+        if "importlib.metadata" not in sys.modules:
+            sys.modules["importlib.metadata"] = _metadata()
+            undo.callback(sys.modules.pop, "importlib.metadata")
         undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # that there is none
         from docker.api.client import APIClient

@@ -16,12 +16,12 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from containai.host.cgroups.layout import read_layout
 from containai.host.clock import monotonic_s
+from containai.record import dataclass
 
 _BLOCK_BYTES = 512  # Source: stat(2), st_blocks
 _LOOK_S = 3.0
@@ -52,17 +52,14 @@ class Holdings:
     whole: bool
 
 
-@dataclass(slots=True)
 class _Look:
-    device: int
-    mapped_device: bytes
-    most_locks: int
-    deadline_s: float
-    blocks: dict[int, int] = field(default_factory=dict)  # by inode
-    locks: dict[bytes, int] = field(default_factory=dict)  # how often each was seen
-    left_bytes: int = field(default_factory=lambda: _MOST_READ_BYTES)
-    left_held: int = field(default_factory=lambda: _MOST_HELD)
-    whole: bool = True
+    def __init__(self, *, device: int, mapped_device: bytes, most_locks: int, deadline_s: float) -> None:
+        self.device, self.mapped_device = device, mapped_device
+        self.most_locks, self.deadline_s = most_locks, deadline_s
+        self.blocks: dict[int, int] = {}  # by inode
+        self.locks: dict[bytes, int] = {}  # how often each was seen
+        self.left_bytes, self.left_held = _MOST_READ_BYTES, _MOST_HELD
+        self.whole = True
 
     def may_go_on(self, *, read_bytes: int = 0, held: int = 0) -> bool:
         """Whether there is more to be looked at within the bounds; what is left out is told."""
@@ -105,7 +102,12 @@ def look(first: int, place: Path, *, most_locks: int = -1) -> Holdings:
     Raises:
         OSError: The container has ended, or nothing can be read.
     """
-    found = _Look(os.stat(place).st_dev, _device_in_maps(place), most_locks, monotonic_s() + _LOOK_S)
+    found = _Look(
+        device=os.stat(place).st_dev,
+        mapped_device=_device_in_maps(place),
+        most_locks=most_locks,
+        deadline_s=monotonic_s() + _LOOK_S,
+    )
     tasks = tasks_beside(first)
     all_tasks, seen = set(tasks), set[int]()
     for task in tasks:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
-from containai.record import dataclass
+from containai.record import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

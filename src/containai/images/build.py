@@ -12,13 +12,13 @@ import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.agents.load import load_adapter
 from containai.errors import ContainaiError, EngineError, UsageError
 from containai.host import process
 from containai.host.docker import Daemon
+from containai.record import dataclass
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "images"
 BASE = "containai-base"

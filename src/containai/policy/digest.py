@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
+
+from containai.record import names_of
 
 
 def canonical(value: Any) -> Any:  # noqa: PLR0911  (one for each type)
@@ -26,8 +27,8 @@ def canonical(value: Any) -> Any:  # noqa: PLR0911  (one for each type)
         return str(value)
     if isinstance(value, bytes):
         return value.hex()
-    if is_dataclass(value):
-        return {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
+    if names := names_of(type(value)):
+        return {name: canonical(getattr(value, name)) for name in names}
     if isinstance(value, (tuple, list)):
         return [canonical(item) for item in value]
     if isinstance(value, frozenset):

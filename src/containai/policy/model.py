@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import Enum
 
-from containai.record import dataclass
+from containai.record import dataclass, field
 
 PIDS_MAX = 4096  # Source: I6
 MIB = 1024 * 1024

@@ -11,7 +11,6 @@ takes its file for granted; less than that needs no mention, since the intersect
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeVar
 
 from containai.errors import PolicyError
@@ -28,7 +27,7 @@ from containai.policy.model import (
     NetworkPolicy,
     Policy,
 )
-from containai.record import dataclass
+from containai.record import dataclass, replace
 
 _T = TypeVar("_T")
 _Quantity = TypeVar("_Quantity", int, float)

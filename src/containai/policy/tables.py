@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from enum import Enum
 from typing import Any, NoReturn, TypeVar
 
 from containai.errors import PolicyError
-from containai.record import dataclass
+from containai.record import dataclass, field
 
 _E = TypeVar("_E", bound=Enum)
 _MAX_SHOWN = 60

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from containai.host.cgroups import NoDelegation
 from containai.preflight import remedies
 from containai.preflight.catalogue import WHY
 from containai.preflight.model import UNREADABLE, Facts, Finding, State, Tool, Verdict
+from containai.record import replace
 
 MACHINE = "x86_64"
 MIN_KERNEL = (5, 19)  # Source: seccomp(2), SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -22,6 +22,7 @@ MIN_LANDLOCK_ABI_BESIDE_APPARMOR = 1
 MIN_BWRAP, MIN_SQUID, MIN_GIT = (0, 8), (5,), (2, 30)
 _NOBODY_TRACES = 3  # Source: Linux, Documentation/admin-guide/LSM/Yama.rst
 MIN_FREE_BYTES = 64 * 1024 * 1024
+_NO_NAMESPACE = "No permissions to create"  # bubblewrap's words for EPERM; user_namespaces(7) says when
 _NEEDED_ACTIONS = frozenset({"errno", "user_notif", "kill_process"})
 _ON, _OFF, _UNKNOWN = State.ON, State.OFF, State.UNKNOWN
 
@@ -196,6 +197,9 @@ def _userns(facts: Facts) -> Finding:
         summary = f"AppArmor lets a user namespace be made and then takes its rights away ({said})"
         return _finding("namespaces", _OFF, summary, remedies.bwrap_profile(facts))
     remedy = remedies.NESTED if facts.contained else remedies.TRY_BWRAP
+    if _NO_NAMESPACE in said and not facts.contained:
+        summary = f"the kernel makes no user namespace here, as in a chroot or below a filter that forbids it ({said})"
+        return _finding("namespaces", _OFF, summary, remedies.CHROOT)
     return _finding("namespaces", _OFF, f"a trial container failed: {said}", remedy)
 
 

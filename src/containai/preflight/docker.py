@@ -8,7 +8,6 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from containai.errors import ContainaiError
 from containai.host.cgroups.limits import V2_SWAP, has_swap
 from containai.host.docker import DOCKER, PODMAN, PODMAN_SOCKET, SOCKET, Daemon, find_socket
 from containai.preflight.model import MIN_VERSION, DockerFacts, Image
+from containai.record import replace
 
 LIMITS = ("MemoryLimit", "SwapLimit", "CpuCfsQuota", "PidsLimit")
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import Enum
 from pathlib import Path
 
 from containai.host.cgroups import Delegation, NoDelegation
 from containai.host.docker import DOCKER, PODMAN, SOCKET
-from containai.record import dataclass
+from containai.record import dataclass, field
 
 MIN_DOCKER = (25, 0, 5)  # Source: CVE-2024-29018
 MIN_PODMAN = (5, 4, 2)  # Source: the oldest that the tests have been run with

@@ -7,7 +7,6 @@ the program does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from containai.host.cgroups import Delegation, Kind, remedies
 from containai.preflight.catalogue import DOCKER, ENGINE, HOST, Entry
 from containai.preflight.checks import check
 from containai.preflight.model import DockerFacts, Facts, Image, Platform, Probe, Tool
+from containai.record import replace
 
 _WORKED = Probe(worked=True, tmpfs=frozenset({"nosuid", "nodev"}), noexec=True)
 _FAILED = Probe(worked=False, said="bwrap: Operation not permitted")
@@ -76,6 +76,7 @@ _CASES: Mapping[str, tuple[dict[str, Any], ...]] = {
         {"probe": _FAILED, "userns_clone": 0},
         {"probe": _FAILED, "userns_max": 0},
         {"probe": _FAILED, "contained": True},
+        {"probe": replace(_FAILED, said="bwrap: No permissions to create a new namespace")},
     ),
     "cgroups": (
         {"delegation": remedies.no_delegation_v1(_USER, _GIVEN)},

@@ -74,6 +74,13 @@ NESTED = (
     "# this host is itself a container: allow user namespaces and an unmasked /proc there, for example",
     "docker run --privileged --cgroupns=private IMAGE",
 )
+CHROOT = (
+    "# in a chroot: leave it, or let its directory be the root of a mount namespace, as pivot_root(8) does:",
+    (
+        "sudo unshare --mount sh -c 'mount --rbind DIRECTORY DIRECTORY && cd DIRECTORY && mkdir -p old &&"
+        " pivot_root . old && umount --lazy old && exec bash'"
+    ),
+)
 ANOTHER_MACHINE = ("# use a machine with an x86_64 processor",)
 EMBEDDED = ("containai run --engine embedded",)
 BUILD = (

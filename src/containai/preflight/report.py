@@ -7,7 +7,7 @@ from typing import Any
 
 from containai.errors import PreflightRefused
 from containai.preflight.checks import check
-from containai.preflight.model import Facts, Finding, Verdict
+from containai.preflight.model import Facts, Finding, State, Verdict
 
 
 def verdict_of(findings: tuple[Finding, ...]) -> str:
@@ -43,9 +43,11 @@ def refuse_if_needed(facts: Facts, engine: str, *, apart: frozenset[str] = froze
         apart: Findings that do not matter for what is to be done.
 
     Raises:
-        PreflightRefused: Naming every reason; its code is ``preflight.`` and the first one.
+        PreflightRefused: Naming every reason; its code is ``preflight.`` and the first one. What could not be
+            tried stands last: it is mostly a consequence of another.
     """
     refused = [each for each in check(facts, engine) if each.verdict is Verdict.REFUSE and each.id not in apart]
+    refused.sort(key=lambda each: each.state is State.UNKNOWN)
     if refused:
         raise PreflightRefused(
             f"this host cannot run the {engine} engine safely",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from containai.provenance.statement import (
     encode_statement,
     parse_statement,
 )
+from containai.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from containai.errors import ProvenanceError
+from containai.record import dataclass
 from containai.workspace.git import run_git
 from containai.workspace.refs import DURABLE
 
@@ -35,8 +36,7 @@ class Notes:
     texts: Mapping[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Blob:
+class _Blob(NamedTuple):
     name: str
     size: int
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from containai.errors import ProvenanceError
+from containai.record import dataclass
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 SESSION_PREDICATE = "https://containai.invalid/provenance/session/v1"

@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from containai.provenance.envelope import looks_like_envelope, open_envelope
 from containai.provenance.keys import TrustedKey
 from containai.provenance.notes import NOTES_REF, read_notes, read_objects
 from containai.provenance.statement import MergeFacts, SessionFacts, Statement, parse_statement
+from containai.record import dataclass
 
 _TOGETHER = 100  # commits that are held at a time: one may have a megabyte
 

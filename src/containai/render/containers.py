@@ -12,11 +12,11 @@ no network but the return port, no credential, no variable of the user's, and no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from containai.engine.protocol import ContainerSpec
 from containai.plan.model import HOME, PROXY_PORT, RETURN_PORT, WORKSPACE, SessionPlan
 from containai.policy.model import ExecPolicy, NetworkMode
+from containai.record import replace
 
 HOSTNAME = "containai"
 HOUSEKEEPING_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

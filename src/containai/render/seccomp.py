@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from containai.errors import PolicyError
+from containai.record import dataclass
 
 ARCHITECTURE = "SCMP_ARCH_X86_64"
 U64_MAX = 2**64 - 1

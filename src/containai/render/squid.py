@@ -20,11 +20,10 @@ of its own making stands in their place when the body came whole: a rule would s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 
 from containai.policy.domains import allows, covers, parse_patterns
 from containai.policy.model import NetworkPolicy
-from containai.record import dataclass
+from containai.record import dataclass, field
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
 MAX_CONNECTIONS = 200  # of the relay; Squid needs two descriptors for each

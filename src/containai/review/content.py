@@ -8,8 +8,8 @@ from __future__ import annotations
 import posixpath
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from containai.record import dataclass
 from containai.review.characters import find_hidden, find_modeline, is_hidden
 from containai.review.model import ABSENT, EXECUTABLE, LINK, SUBMODULE, Change, shown
 from containai.review.packages import LOCK_FILES, changed_keys, new_sources

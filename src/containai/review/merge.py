@@ -13,11 +13,11 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from containai.errors import ReviewError
+from containai.record import dataclass
 from containai.review.changes import read_changes, read_start
 from containai.review.in_the_way import refuse_in_the_way
 from containai.review.model import shown
@@ -191,7 +191,7 @@ def land(git_dir: Path, target: Target, commit: str, user: Mapping[str, str]) ->
     raise ReviewError(
         f"the working tree of {target.branch} is in the way",
         code="review.working-tree",
-        details=shown(done.stderr.strip()).replace("\\n", "\n"),
+        details="\n".join(shown(line.expandtabs(4)) for line in done.stderr.strip().splitlines()),
         remedy=["commit or stash what you have there", "then merge again"],
     )
 

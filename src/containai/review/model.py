@@ -7,8 +7,9 @@ import hmac
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from containai.record import dataclass
 
 LINK, SUBMODULE, EXECUTABLE, REGULAR, ABSENT = "120000", "160000", "100755", "100644", "000000"
 """Modes of git's tree entries. Source: git-fast-import(1), filemodify."""

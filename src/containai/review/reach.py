@@ -13,9 +13,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from containai.record import dataclass, field
 from containai.review.changes import read_links
 from containai.review.content import Finding
 from containai.review.model import Change

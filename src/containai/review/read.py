@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from containai.record import dataclass, field, replace
 from containai.review.changes import (
     read_blobs,
     read_changes,

@@ -10,10 +10,10 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from containai.record import dataclass
 from containai.review.characters import is_ignorable
 
 

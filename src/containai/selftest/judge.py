@@ -12,7 +12,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from containai.errors import ProvenanceError
 from containai.host import cgroups
 from containai.provenance.keys import trusted_keys
 from containai.provenance.verify import Verifier
+from containai.record import dataclass
 from containai.selftest.result import Verdict
 from containai.selftest.stage import FLOOD, Stage
 

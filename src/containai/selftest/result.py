@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from containai.errors import StateError
 from containai.provenance.envelope import open_envelope, seal
 from containai.provenance.keys import TrustedKey, load_signer
+from containai.record import dataclass
 
 PAYLOAD_TYPE = "application/vnd.containai.selftest+json"
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import SelfTestError
@@ -24,6 +23,7 @@ from containai.policy.model import NetworkMode, Policy
 from containai.policy.narrow import Flags, narrow
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
+from containai.record import dataclass
 from containai.selftest.catalogue import load_catalogue
 from containai.selftest.judge import Session, judge, look
 from containai.selftest.result import Finding, SelfTest, Verdict

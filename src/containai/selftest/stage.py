@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from containai.errors import SelfTestError
 from containai.host.process import MINIMAL_ENVIRONMENT, Child, run, spawn
 from containai.policy.model import Policy
+from containai.record import dataclass
 
 MEMORY_BYTES = 256 * 1024 * 1024  # of the session in which resources are attacked
 FLOOD = 400  # programs that are started as fast as may be

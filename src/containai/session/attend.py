@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 from containai.engine.protocol import Container
 from containai.host.cgroups import memory_kills_file, read_memory_kills
 from containai.host.clock import monotonic_s
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.session.signals import EndingSignals
 
 TIMEOUT_STATUS = 124

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from containai.agents.load import load_adapter
@@ -13,15 +12,15 @@ from containai.agents.resolve import resolve_files, resolve_program
 from containai.errors import AgentError, PolicyError
 from containai.host.layout import HostLayout, layout_of_image, read_layout
 from containai.plan.filesystem import ETC_ALLOWED, PROC_MASKED
-from containai.plan.model import AGENT_UID, HOME, Identity, Source, StagedFile
+from containai.plan.model import AGENT_UID, HOME, FileOrigin, Identity, Source, StagedFile
 from containai.plan.request import RunRequest
 from containai.policy.load import load_user, parse_repository
-from containai.policy.model import NetworkMode
+from containai.policy.model import CredentialMode, NetworkMode
 from containai.policy.narrow import Flags, Narrowed, narrow
 from containai.preflight.facts import Trials
 from containai.preflight.model import Facts
 from containai.preflight.report import refuse_if_needed
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.session.engines import ask_docker, images_of, look_at_host, require_engine, settle_engine
 from containai.session.identity import choose_identity
 from containai.workspace.choose import choose_source
@@ -32,7 +31,12 @@ REPOSITORY_CONFIG = "config.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The user's side of a launch: where things are, and the values of variables to pass."""
+    """The user's side of a launch: where things are, and the values of variables to pass.
+
+    Attributes:
+        variables: What git as the user needs of his environment.
+        exported: The names of all that he has exported: what may be passed, without a value.
+    """
 
     home: Path
     search_path: str
@@ -41,6 +45,7 @@ class Host:
     terminal_type: str
     variables: Mapping[str, str]
     docker_host: str = ""
+    exported: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +123,7 @@ def decide(request: RunRequest, host: Host) -> Decided:
         layout=layout,
         identity=identity,
         facts=facts,
-        notes=(*narrowed.notes, *source.notes, *_credential_notes(adapter, files)),
+        notes=(*narrowed.notes, *source.notes, *_sign_ins(request, narrowed.policy.credentials, adapter, files, host)),
     )
 
 
@@ -152,9 +157,22 @@ def _without_user_namespace(identity: Identity) -> Identity:
     return replace(identity, agent_uid=AGENT_UID, agent_gid=AGENT_UID) if os.geteuid() == 0 else identity
 
 
-def _credential_notes(adapter: Adapter, files: tuple[StagedFile, ...]) -> tuple[str, ...]:
-    secret = {str(HOME / file.path) for file in adapter.host_files if file.secret}
-    given = sorted(str(file.target) for file in files if str(file.target) in secret)
-    if not given:
+def _sign_ins(
+    request: RunRequest, mode: CredentialMode, adapter: Adapter, files: tuple[StagedFile, ...], host: Host
+) -> tuple[str, ...]:
+    """What of the user's credentials the agent can read; or that it has none, which it says in words of its own."""
+    secret = {HOME / file.path for file in adapter.host_files if file.secret}
+    given = sorted(str(file.target) for file in files if file.target in secret and file.origin is FileOrigin.HOST)
+    if given:
+        return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
+    known = adapter.credential_variables
+    if request.command or mode is CredentialMode.NONE or not known:
         return ()
-    return (f"{adapter.title} can read, not change: {', '.join(given)} (credentials, mode mount)",)
+    if not frozenset(known).isdisjoint(request.passed_variables):
+        return ()
+    there = [name for name in known if name in host.exported]
+    if there:
+        return (f"no sign-in of {adapter.title} was found, and {there[0]} is not passed: --env {there[0]}",)
+    return (
+        f"no sign-in of {adapter.title} was found; sign in outside, or export {known[0]} and give --env {known[0]}",
+    )

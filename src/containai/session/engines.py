@@ -28,7 +28,7 @@ def require_engine(name: str) -> None:
         raise EngineError(
             f"the engine {name} is not part of this version",
             code="engine.unavailable",
-            remedy=["containai run --engine embedded ...", f"containai doctor --engine {name}"],
+            remedy=[f"containai run --engine {each} ..." for each in ENGINES],
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 
 from containai.audit.writer import EventLog, Kind
 from containai.errors import WorkspaceError
@@ -14,7 +13,7 @@ from containai.host.programs import find_programs
 from containai.plan.build import build_plan
 from containai.plan.model import Identity, MountKind, SessionPlan
 from containai.plan.request import RunRequest
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.session.decide import Decided, Host
 from containai.session.record import Phase, SessionRecord
 from containai.session.state import SessionDir, SessionStore
@@ -112,7 +111,8 @@ def _denial_notes(missing: tuple[str, ...]) -> tuple[str, ...]:
     if not missing:
         return ()
     names = ", ".join(map(repr, missing[:_MOST_NAMED])) + (" ..." if len(missing) > _MOST_NAMED else "")
-    return (f"[exec] deny: the session has no program {names}; nothing is denied by it",)
+    kind, they = ("program", "it") if len(missing) == 1 else ("programs", "them")
+    return (f"[exec] deny: the session has no {kind} {names}; nothing is denied by {they}",)
 
 
 def _record(plan: SessionPlan) -> SessionRecord:

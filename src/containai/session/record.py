@@ -6,11 +6,10 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields
 from enum import Enum
 from typing import Any
 
-from containai.record import dataclass
+from containai.record import as_dict, dataclass, names_of, needed_by
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 """Room for more than a million commits."""
@@ -60,7 +59,7 @@ class SessionRecord:
 
     def as_json(self) -> dict[str, Any]:
         """As it is written."""
-        return asdict(self) | {"phase": self.phase.value}
+        return as_dict(self) | {"phase": self.phase.value}
 
 
 def session_branch(record: SessionRecord) -> str:
@@ -88,12 +87,12 @@ def parse_record(content: bytes, session_id: str) -> SessionRecord:
         raise ValueError(f"it is no JSON: {error}") from error
     if not isinstance(data, dict):
         raise ValueError("it is no JSON object")
-    known = {field.name: field for field in fields(SessionRecord)}
-    if unknown := data.keys() - known.keys():
+    known = names_of(SessionRecord)
+    if unknown := data.keys() - set(known):
         raise ValueError(f"{min(unknown)!r} is no field of it")
-    for name, field in known.items():
+    for name in known:
         if name not in data:
-            if field.default is MISSING:
+            if name in needed_by(SessionRecord):
                 raise ValueError(f"{name} is missing")
         elif not _RULES[name](data[name]):
             raise ValueError(f"{name} cannot be {_shown(data[name])}")

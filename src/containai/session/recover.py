@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from containai.plan.model import Identity, SessionPlan, Source
 from containai.policy.model import Author, Limits, Policy
 from containai.preflight.facts import Trials
 from containai.preflight.report import refuse_if_needed
-from containai.record import dataclass
+from containai.record import as_dict, dataclass, replace
 from containai.session.engines import ask_docker, look_at_host, make_engine, remove_docker_leftovers
 from containai.session.record import Phase, SessionRecord, session_branch
 from containai.session.reserve import release_reserve
@@ -46,7 +45,7 @@ class Recovered:
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
-        return asdict(self)
+        return as_dict(self)
 
 
 def recover_all(state_dir: Path, wanted: str | None, *, config_dir: Path) -> Iterator[Recovered]:

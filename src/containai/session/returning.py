@@ -5,7 +5,6 @@ Whatever happens here, work is either in the host repository or still in the ses
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from containai.audit.writer import EventLog, Kind
@@ -15,7 +14,7 @@ from containai.git_return.apply import apply_return
 from containai.git_return.quarantine import Quarantine
 from containai.host.programs import find_programs
 from containai.plan.model import MountKind, SessionPlan
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.render.containers import HOUSEKEEPING_PATH, render_housekeeping
 from containai.session.attesting import attest_returned
 from containai.session.housekeeping import PendingChore, WatchedPlaces, run_chore

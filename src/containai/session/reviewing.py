@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from containai.audit.writer import EventLog, Kind
 from containai.errors import ReviewError, StateError, WorkspaceError
 from containai.host.clock import now_rfc3339
+from containai.record import dataclass
 from containai.review.merge import How, Made, find_target, land, make_commit, make_tree
 from containai.review.model import Review, Trigger, name_all
 from containai.review.read import review_result

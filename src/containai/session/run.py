@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from containai.audit.writer import Kind
 from containai.engine.protocol import Container, Engine
@@ -18,6 +18,7 @@ from containai.errors import AuditError
 from containai.host.clock import monotonic_s, since_process_start_s
 from containai.host.descriptors import allow_many
 from containai.plan.request import RunRequest
+from containai.record import replace
 from containai.render.containers import render_agent
 from containai.session.ahead import FinishAhead
 from containai.session.attend import Attended, attend
@@ -37,6 +38,17 @@ from containai.workspace.notes import start_left_out_notes
 
 GUARD_FAILED_STATUS = 125
 _NOTES_GRACE_S = 0.25
+
+
+class _Running(NamedTuple):
+    """What the stages after the agent's start work with."""
+
+    engine: Engine
+    session: OpenSession
+    signals: EndingSignals
+    ahead: FinishAhead
+    squid: Path | None
+    config_dir: Path
 
 
 def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say: Reporter) -> Outcome:
@@ -83,27 +95,22 @@ def run_session(request: RunRequest, host: Host, passed: Mapping[str, str], say:
         notes = (*decided.notes, *session.notes, *told, *left_out.collect(monotonic_s() + _NOTES_GRACE_S))
         ahead = FinishAhead(engine, session)
         always.callback(ahead.abandon)
-        ended, guards = _attend(
-            engine, session, container, streams, decided.facts.squid.path, notes, signals, say, undo, ahead
-        )
+        now = _Running(engine, session, signals, ahead, decided.facts.squid.path, host.config_file.parent)
+        ended, guards = _attend(now, container, streams, notes, say, undo)
         say.progress("bringing the work home")
-        return _conclude(engine, session, ended, guards, signals, host, ahead)
+        return _conclude(now, ended, guards)
 
 
 def _attend(
-    engine: Engine,
-    session: OpenSession,
+    now: _Running,
     container: Container,
     streams: PipedStreams | TerminalStreams,
-    squid: Path | None,
     notes: tuple[str, ...],
-    signals: EndingSignals,
     say: Reporter,
     undo: contextlib.ExitStack,
-    ahead: FinishAhead,
 ) -> tuple[Attended, Guards]:
     """Guard, start and attend the agent; every trace of its container is gone afterwards."""
-    plan = session.plan
+    session, signals, plan = now.session, now.signals, now.session.plan
     with contextlib.ExitStack() as running:
         running.callback(container.destroy)
         take_reserve(session.directory.path)
@@ -117,9 +124,9 @@ def _attend(
         container.start()
         undo.pop_all()  # from here on work may exist: nothing is thrown away
         gc.enable()
-        guards.open_network(engine, container, session, squid, running)  # a first connection waits for it
+        guards.open_network(now.engine, container, session, now.squid, running)  # a first connection waits for it
         session.directory.make_durable()  # while the agent already runs
-        ahead.begin(guards.supervisor.await_first_exec)
+        now.ahead.begin(guards.supervisor.await_first_exec)
         ended = attend(container, signals, plan.timeout_s)
         container.kill()
         container.await_end()
@@ -133,30 +140,23 @@ def _attend(
     return ended, guards
 
 
-def _conclude(
-    engine: Engine,
-    session: OpenSession,
-    ended: Attended,
-    guards: Guards,
-    signals: EndingSignals,
-    host: Host,
-    ahead: FinishAhead,
-) -> Outcome:
+def _conclude(now: _Running, ended: Attended, guards: Guards) -> Outcome:
     """Bring the work home and close the record; a log that takes no line leaves both to ``recover``."""
     from containai.session.returning import bring_home, keep_all, settle  # not needed for a start
 
+    session = now.session
     detail = guards.check() or ended.not_run
     try:
         session.log.append(Kind.SESSION, "agent-ended", status=ended.status, reason=ended.reason, detail=detail)
         brought = bring_home(
-            engine,
+            now.engine,
             session.directory,
             session.plan,
             session.quarantine,
             session.log,
-            signals,
-            config_dir=host.config_file.parent,
-            ahead=ahead.pending,
+            now.signals,
+            config_dir=now.config_dir,
+            ahead=now.ahead.pending,
         )
         session.log.append(Kind.SESSION, "session-end", status=ended.status)
         settle(session.directory, brought, ended.status)
@@ -164,7 +164,7 @@ def _conclude(
         ended = replace(ended, status=GUARD_FAILED_STATUS, reason="guard")
         brought = keep_all(session.plan, error)
         session.directory.update(exit_code=ended.status)
-    left = engine.settle()
+    left = now.engine.settle()
     return Outcome(
         plan=session.plan,
         exit_code=ended.status,

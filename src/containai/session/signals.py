@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from containai.errors import ContainaiError
@@ -62,6 +63,17 @@ class EndingSignals:
         number = self.take()
         if number is not None:
             raise Interrupted(number)
+
+
+@contextmanager
+def heeded_signals() -> Iterator[None]:
+    """While this lasts, the signals that end a session end the launcher, as they end any program."""
+    before = [(number, signal.signal(number, signal.SIG_DFL)) for number in ENDING]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _keep(_number: int, _frame: FrameType | None) -> None:

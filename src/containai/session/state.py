@@ -23,14 +23,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from containai.errors import ContainaiError, NotFoundError, StateError
 from containai.host.ownfile import open_own, read_own
 from containai.host.process import run
-from containai.record import dataclass
+from containai.record import dataclass, replace
 from containai.session.record import MAX_RECORD_BYTES, Phase, SessionRecord, parse_record
 
 _REMOVE_TIMEOUT_S = 600.0

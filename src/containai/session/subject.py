@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from containai.errors import ContainaiError, ReviewError
+from containai.record import dataclass
 from containai.review.merge import find_target
 from containai.review.read import Draft, Judge, begin_review
 from containai.session.record import Phase, SessionRecord

@@ -7,6 +7,7 @@ import os
 from containai.audit.writer import Kind
 from containai.engine.protocol import Container, Engine
 from containai.errors import WorkspaceError
+from containai.git_return.base import find_obstacle
 from containai.plan.model import SessionPlan
 from containai.render.containers import render_housekeeping
 from containai.session.filling import CheckoutGuard
@@ -31,9 +32,10 @@ def fill_workspace(session: OpenSession) -> tuple[str, ...]:
         Notes for the user.
 
     Raises:
-        WorkspaceError: It could not be.
+        WorkspaceError: It could not be, or nothing could come home from it.
     """
     plan = session.plan
+    notes = _check_way_home(session)
     owner = (plan.identity.agent_uid, plan.identity.agent_gid) if os.geteuid() == 0 else None
     seed_workspace(
         session.directory.workspace,
@@ -44,11 +46,10 @@ def fill_workspace(session: OpenSession) -> tuple[str, ...]:
         author=plan.author,
         owner=owner,
     )
-    notes: tuple[str, ...] = ()
     if plan.source.included:
         from containai.workspace.include import copy_included  # most launches need none of it
 
-        notes = copy_included(plan.source, session.directory.workspace, owner)
+        notes += copy_included(plan.source, session.directory.workspace, owner)
     if plan.source.lfs:
         from containai.workspace.lfs import seed_lfs
 
@@ -66,6 +67,25 @@ def fill_workspace(session: OpenSession) -> tuple[str, ...]:
             owner=owner,
         )
     return notes
+
+
+def _check_way_home(session: OpenSession) -> tuple[str, ...]:
+    plan = session.plan
+    obstacle = find_obstacle(plan.source, session.quarantine)
+    if not obstacle:
+        return ()
+    if not plan.push:
+        return (f"no work that stands on this commit can come home: git refuses a file of it ({obstacle})",)
+    file = ".gitmodules" if obstacle.startswith("gitmodules") else ".gitattributes"
+    raise WorkspaceError(
+        "no work that stands on this commit could come home",
+        code="workspace.no-way-home",
+        details=f"git refuses the {file} of the repository:\n{obstacle}",
+        remedy=[
+            f"correct {file} and commit it, then start again",
+            "or, to keep the work in the session's directory: containai run --no-push ...",
+        ],
+    )
 
 
 def check_out_apart(engine: Engine, session: OpenSession, signals: EndingSignals) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 from containai.supervise.rules import DENY
 
-PROGRAMS = frozenset("cat chmod cp cut find git grep head ln mkdir rm sed sha256sum sleep sort tail tr true wc".split())
+PROGRAMS = frozenset(
+    "cat chmod cp cut find git grep head ln mkdir rm sed sha256sum sleep sort tail tr true wc xargs".split()
+)
 """What ``data/finish`` calls, and git calls for them."""
 
 _FOLDERS = frozenset({"/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/git-core", "/usr/libexec/git-core"})

@@ -11,7 +11,6 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import replace
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from shlex import quote
@@ -22,7 +21,7 @@ from containai.audit.writer import EventLog, Kind
 from containai.errors import AuditError
 from containai.host.clock import as_rfc3339
 from containai.host.ownfile import open_own
-from containai.record import dataclass
+from containai.record import dataclass, replace
 
 # native/supervise/supervise.h: struct head
 _HEAD = struct.Struct("=IIQiii6H")

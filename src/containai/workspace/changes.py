@@ -15,13 +15,13 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from containai.errors import WorkspaceError
 from containai.host.process import Completed
 from containai.plan.model import Source
 from containai.policy.model import GIB, MIB
+from containai.record import dataclass, replace
 from containai.workspace.git import run_git, run_git_in_tree
 from containai.workspace.notes import own_git_dir
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from containai.plan.model import Source
 from containai.plan.request import RunRequest
+from containai.record import replace
 from containai.workspace.source import resolve_source
 from containai.workspace.sparse import choose_sparse
 

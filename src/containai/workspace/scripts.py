@@ -16,7 +16,8 @@ from containai.record import dataclass
 _DATA = Path(__file__).parent.parent / "data"
 # One script, in this order.
 FINISH_FILES = tuple(
-    f"finish/{part}.sh" for part in ("begin", "message", "repository", "stage", "embed", "commit", "push", "main")
+    f"finish/{part}.sh"
+    for part in ("begin", "message", "repository", "endless", "stage", "embed", "commit", "push", "main")
 )
 _PREFIX = "containai-finish "
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

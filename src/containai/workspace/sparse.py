@@ -6,10 +6,10 @@ The history is whole all the same. Source: git-sparse-checkout(1), the section o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from containai.errors import UsageError, WorkspaceError
 from containai.plan.model import Source, Sparse
+from containai.record import replace
 from containai.workspace.git import run_git, run_git_in_tree
 from containai.workspace.notes import own_git_dir
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from containai.errors import WorkspaceError
 from containai.plan.model import Source, Submodule
+from containai.record import replace
 from containai.workspace.git import run_git
 from containai.workspace.notes import own_git_dir
 from containai.workspace.seed import give, quoted

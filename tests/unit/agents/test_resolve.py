@@ -299,7 +299,8 @@ def test_missing_says_how_to_install_the_tested_version(adapter: Adapter, home: 
     error = refusal(adapter, "/usr/bin", home)
     assert error.code == "agent.missing"
     assert error.exit_status == 125
-    assert error.remedy == ("npm install --global @zz/agent@1.2.3",)
+    assert error.remedy[0] == "npm install --global @zz/agent@1.2.3"
+    assert error.remedy[1].startswith("npm install --global --prefix ~/.npm-global @zz/agent@1.2.3 ")
 
 
 @pytest.mark.needs("node")

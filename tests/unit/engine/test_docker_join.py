@@ -103,7 +103,7 @@ def make(stand: Stand) -> EngineError:
     null = os.open(os.devnull, os.O_RDWR)
     try:
         with pytest.raises(EngineError) as failed:
-            DockerEngine(tools, stand).create(spec, Stdio(stdin=null, stdout=null, stderr=null))  # type: ignore[arg-type]
+            DockerEngine(tools, stand).begin(spec, Stdio(stdin=null, stdout=null, stderr=null)).complete()  # type: ignore[arg-type]
     finally:
         os.close(null)
     return failed.value

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,19 @@ warnings.simplefilter("error")
 from containai.host.docker import _library
 found = _library()
 print(found.client.__name__, found.errors.ImageNotFound.__name__, found.failure.__name__)
-print(*sorted({"docker.client", "docker.models", "charset_normalizer", "chardet"} & set(sys.modules)))
+print(*sorted({"docker.client", "docker.models", "charset_normalizer", "chardet", "inspect", "importlib.metadata"} & set(sys.modules)))
 import charset_normalizer
+from urllib3 import http2
+print(http2.version("urllib3"))
+import importlib.metadata
+assert importlib.metadata.distribution("docker")
 """
 
 
 def test_a_launch_loads_the_plain_client_alone() -> None:
     done = subprocess.run([sys.executable, "-c", _LOOK], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["APIClient ImageNotFound RequestException", ""]
-    assert done.returncode == 0, done.stderr  # and who wants the other library finds it
+    assert done.stdout.splitlines() == ["APIClient ImageNotFound RequestException", "", version("urllib3")]
+    assert done.returncode == 0, done.stderr  # and who wants the other libraries finds them
 
 
 def test_a_daemon_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:

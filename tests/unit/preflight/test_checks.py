@@ -190,6 +190,17 @@ def test_a_failed_container_is_explained(changes: dict[str, Any], summary: str, 
     assert any(remedy in line for line in found.remedy)
 
 
+def test_a_kernel_that_makes_no_namespace_without_a_switch_may_be_asked_from_a_chroot() -> None:
+    """The words are those of bubblewrap 0.8 and 0.12. In a container the remedy is another."""
+    for words in ("create new", "create a new"):
+        probe = Probe(worked=False, said=f"bwrap: No permissions to {words} namespace, likely because ...")
+        found = finding(with_(probe=probe), "namespaces")
+        assert "as in a chroot" in found.summary
+        assert any("pivot_root" in line for line in found.remedy)
+        assert "as in a chroot" not in finding(with_(probe=probe, contained=True), "namespaces").summary
+        assert "as in a chroot" not in finding(with_(probe=probe, userns_max=0), "namespaces").summary
+
+
 def test_a_container_that_works_is_not_questioned_by_a_switch() -> None:
     """Ubuntu with our profile for bubblewrap: the restriction is on, and bubblewrap is excepted."""
     assert refusals(with_(userns_apparmor=1, userns_clone=0)) == []

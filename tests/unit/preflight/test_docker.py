@@ -213,6 +213,7 @@ PODMAN_INFO = {
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
+    product = "Docker"
     version = "26.1.5+dfsg1"
     asked: ClassVar[list[str]] = []
     components: tuple[str, ...] = ("Engine", "containerd", "runc")
@@ -221,7 +222,9 @@ class _Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.removeprefix("/v1.44")
         self.asked.append(path)
-        if path == "/version":
+        if path == "/_ping":
+            self._answer(200, "OK")
+        elif path == "/version":
             components = [{"Name": name, "Version": "1"} for name in self.components]
             self._answer(200, {"Version": self.version, "Components": components})
         elif path == "/info":
@@ -239,6 +242,10 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def version_string(self) -> str:
+        product = "Libpod" if "Podman Engine" in self.components else self.product
+        return f"{product}/{self.version} (linux)"
 
     def address_string(self) -> str:
         return "unix"
@@ -277,10 +284,21 @@ def test_an_old_daemon_is_asked_for_nothing_but_its_version(tmp_path: Path, monk
     monkeypatch.setattr(_Answers, "asked", [])
     with daemon(tmp_path / "s", monkeypatch):
         facts = replace(GOOD, docker=look_at_docker("", ("containai:latest",)))
-    assert _Answers.asked == ["/version"]
+    assert _Answers.asked == ["/_ping"]
     assert "Docker 20.10.24 is too old" in finding(facts, "docker-version").summary
     for name in ("docker-security", "docker-limits", "image"):
         assert finding(facts, name).state is State.UNKNOWN
+
+
+def test_a_daemon_that_does_not_say_it_at_the_head_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's daemon is asked, and this one is ours")
+    monkeypatch.setattr(_Answers, "product", "Something else, Docker")
+    monkeypatch.setattr(_Answers, "asked", [])
+    with daemon(tmp_path / "s", monkeypatch):
+        found = look_at_docker("", ("containai:latest",))
+    assert _Answers.asked[:2] == ["/_ping", "/version"]
+    assert (found.product, found.version) == ("Docker", (26, 1, 5))
 
 
 def test_a_daemon_that_is_not_roots_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,14 @@ def test_the_commands_of_one_check_stay_together_in_their_order() -> None:
     assert lines.count("sudo reboot") > 2
 
 
+def test_what_could_not_be_tried_does_not_come_first() -> None:
+    with pytest.raises(PreflightRefused) as refused:
+        refuse_if_needed(with_(bwrap=Tool(), probe=None), "embedded")
+    assert refused.value.code == "preflight.bubblewrap"
+    assert refused.value.details.startswith("bubblewrap: not installed")
+    assert refused.value.details.index("tmpfs: could not be tried") < refused.value.details.index("namespaces: could")
+
+
 def test_a_remedy_is_shown_once() -> None:
     facts = replace(GOOD, bwrap=Tool(), probe=None)
     with pytest.raises(PreflightRefused) as refused:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from containai.git_return.limits import MAX_BLOB_BYTES
 from containai.plan.model import Source
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output, prepare_command, sanitised
 
@@ -96,3 +97,10 @@ def test_arguments_are_never_read_as_script() -> None:
         assert command[-1] == "/workspace"
     assert prepare[6] == "7"
     assert finish[6] == HASH
+
+
+def test_the_last_commit_leaves_out_what_no_return_takes() -> None:
+    """And nothing smaller."""
+    source = Source(toplevel=Path("/r"), git_dir=Path("/r/.git"), base_commit="a" * 40, described="main")
+    command = finish_command(source=source, branch="b", agent="claude", session_id="01", config_sha256="02")
+    assert f"\nENDLESS_KIB={MAX_BLOB_BYTES // 1024} " in command[2]

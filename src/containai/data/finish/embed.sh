@@ -35,9 +35,10 @@ embed() {
         return
     fi
     [ -d "$1" ] || return
+    (cd -- "./$1" && find . -type f ! -perm -u+r -printf '%P\n') >"$own/hidden" 2>/dev/null # hide_endless
     if ! (export GIT_INDEX_FILE="$own/none" GIT_WORK_TREE="$top/$1" && git ls-files -o --exclude-standard -z) >"$own/inside" 2>"$own/warned" ||
         grep -aq 'could not open directory' "$own/warned" ||
-        ! grep -zv '/$' "$own/inside" | (cd -- "./$1" && git update-index -z --add --stdin) 2>/dev/null; then
+        ! grep -zv '/$' "$own/inside" | grep -azvxFf "$own/hidden" | (cd -- "./$1" && git update-index -z --add --stdin) 2>/dev/null; then
         leave "left out: some files of an inner repository" "$1"
     fi
     note "an inner repository gave its files, not its history" "$1"

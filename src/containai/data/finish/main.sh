@@ -3,6 +3,7 @@
 finish_theirs() {
     find_theirs
     [ -n "$theirs" ] || return 1
+    hide_endless
     set -- "$theirs/refs"
     for file in packed-refs shallow; do
         ! [ -f "$theirs/$file" ] || set -- "$@" "$theirs/$file"
@@ -44,6 +45,7 @@ finish_theirs() {
 # Without the agent's repository: its files, onto what the host has.
 finish_files() {
     theirs=
+    hide_endless
     store=$top/.git/containai-objects
     mkdir -p "$store" 2>/dev/null || store=${TMPDIR:-/tmp}/containai-objects.$$
     mkdir -p "$store" && make_own "$store" && fetch_remote --depth=1 || return 1
@@ -77,8 +79,10 @@ else
         # What the host's git said, which has the reason, before what ours makes of it.
         why=$(printf '%s\n' "${said:-}" | sed -n 's/^remote: *error: *\(.*[^ ]\) *$/\1/p' | head -n 1)
         [ -n "$why" ] || why=$(printf '%s' "${said:-}" | tail -n 3 | tr '\n' ' ')
+        show_endless
         say failed "${why:+git said: $(quoted "$why" 150)}"
         exit 1
     fi
 fi
+show_endless
 say result "$result"

@@ -69,7 +69,9 @@ add() {
     while :; do
         set_links_aside || return 1
         # shellcheck disable=SC2086  # $excluded is words: names without a space
-        said=$(git add $all --sparse "$@" -- . $excluded 2>&1) && return 0
+        printf '%s\0' . $excluded >"$own/paths"
+        sed -z 's/^/:(exclude,literal)/' "$own/endless" >>"$own/paths"
+        said=$(git add $all --sparse "$@" --pathspec-from-file="$own/paths" --pathspec-file-nul 2>&1) && return 0
         case $said in
         *"' does not have a commit checked out"*)
             found=${said%%"/' does not have a commit checked out"*}
@@ -133,7 +135,7 @@ restore_lfs() {
 # stage COMMIT: the working tree into our index.
 stage() {
     excluded= unborn= said= rounds=0
-    begin_index "$1" && stage_files && put_links_back
+    begin_index "$1" && name_endless && stage_files && put_links_back
 }
 
 stage_files() {

@@ -20,7 +20,6 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,7 +36,7 @@ from containai.errors import ContainaiError, EngineError
 from containai.host.clock import monotonic_s
 from containai.host.docker import Daemon
 from containai.plan.model import Mount, MountKind
-from containai.record import dataclass
+from containai.record import dataclass, field
 from containai.render.docker import (
     CONTROL_INSIDE,
     IMAGE_TREES,
@@ -91,10 +90,6 @@ class DockerEngine:
             setuid_is_ignored=True,
         )
 
-    def create(self, spec: ContainerSpec, stdio: Stdio) -> DockerContainer:
-        """Make a container with all guards on and nothing of the agent run yet."""
-        return self.begin(spec, stdio).complete()
-
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingDocker:
         """Begin to make a container; ``complete`` or ``abandon`` must follow."""
         given = () if stdio.terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
@@ -143,12 +138,7 @@ class DockerEngine:
             report = receive_report(control)
             if report.pid != pid:
                 details = report.problem or f"process {report.pid} reported, and {pid} joined"
-                raise EngineError(
-                    "the container could not be created",
-                    code="engine.create",
-                    details=details,
-                    remedy=["containai doctor --engine docker"],
-                )
+                raise _not_created(details)
             container = DockerContainer(
                 spec, stdio, control, report, daemon=self._daemon, removals=self._removals, identity=identity,
                 asked=asked, door=door, usher=usher, staging=staging, podman=self._tools.podman,
@@ -262,12 +252,7 @@ class PendingDocker:
         except ContainaiError as error:
             self._error = error
         except OSError as error:
-            self._error = EngineError(
-                "the container could not be created",
-                code="engine.create",
-                details=str(error),
-                remedy=["containai doctor --engine docker"],
-            )
+            self._error = _not_created(str(error))
         finally:
             for fd in self._streams:
                 os.close(fd)
@@ -283,9 +268,7 @@ class PendingDocker:
             raise self._error
         made, self._made = self._made, None
         if made is None:
-            raise EngineError(
-                "the container could not be created", code="engine.create", remedy=["containai doctor --engine docker"]
-            )
+            raise _not_created("")
         return made
 
     def abandon(self) -> None:
@@ -301,6 +284,15 @@ def read_profile(path: Path) -> dict[str, Any]:
     profile = dict(json.loads(path.read_bytes()))
     profile["syscalls"] = [{k: v for k, v in rule.items() if k != "comment"} for rule in profile["syscalls"]]
     return profile
+
+
+def _not_created(details: str) -> EngineError:
+    return EngineError(
+        "the container could not be created",
+        code="engine.create",
+        details=details,
+        remedy=["containai doctor --engine docker"],
+    )
 
 
 def _made(spec: ContainerSpec) -> list[Made]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 
+from containai.record import replace
 from containai.render.landlock import EXECUTE, READ_DIR, READ_FILE, LandlockRules
 
 

@@ -1,6 +1,6 @@
 """The embedded engine: bubblewrap makes the container, containai-shim guards it. No daemon, no image.
 
-``create`` in numbered steps:
+``begin`` in numbered steps:
 
     1. a cgroup with the planned limits
     2. descriptors: the shim itself, the specification, staged files, a control socket
@@ -71,10 +71,6 @@ class EmbeddedEngine:
             engine_files=(str(SHIM_INSIDE),),
             groups=frozenset(os.getgroups() if os.geteuid() != 0 else ()),  # to leave one takes a capability
         )
-
-    def create(self, spec: ContainerSpec, stdio: Stdio) -> EmbeddedContainer:
-        """Make a container with all guards on and nothing of the agent run yet."""
-        return self.begin(spec, stdio).complete()
 
     def begin(self, spec: ContainerSpec, stdio: Stdio) -> PendingEmbedded:
         """Begin to make a container; ``complete`` or ``abandon`` must follow."""
