@@ -48,13 +48,15 @@ class CheckoutGuard:
         self._disk.stop()
 
     def _fail(self, error: ContainaiError) -> None:
-        self.failure = WorkspaceError(
-            "the repository's files fill the disk",
-            code="workspace.disk",
-            details=error.details or error.summary,
-            remedy=[
-                "less of the tree: containai run --sparse FOLDER ...",
-                '[limits] workspace = "40g" in your configuration, where so much is needed',
-            ],
-        )
+        self.failure = error
+        if error.code == "workspace.disk":  # else it could not be measured
+            self.failure = WorkspaceError(
+                "the repository's files fill the disk",
+                code="workspace.disk",
+                details=error.details,
+                remedy=[
+                    "less of the tree: containai run --sparse FOLDER ...",
+                    '[limits] workspace = "40g" in your configuration, where so much is needed',
+                ],
+            )
         self._container.kill()
