@@ -44,3 +44,13 @@ def test_an_order_that_the_agent_did_not_finish_is_ended_before_our_own_words(pr
 def test_after_plain_words_the_terminal_gets_no_order(product: Product) -> None:
     printed = on_a_terminal(product, "echo last words", whole=True)
     assert b"last words\r\n\x1b[2mcontainai: bringing the work home" in printed
+
+
+def test_the_name_of_the_users_branch_is_no_order_either(product: Product) -> None:
+    """Git allows in it what some terminals obey; who clones has a branch of the remote's naming."""
+    product.git("switch", "-q", "-c", "x\u009b31mred\u202e")
+    ran = product.command("run", "--network-proxy", "none", "--use-current-branch", "--", "sh", "-c", "echo 1 > f")
+    assert ran.status == 0, ran.stderr
+    assert ran.stderr.count(r"x\x9b31mred\x202e") == 2  # where it works, where the work is
+    assert "\u009b" not in ran.stderr
+    assert "\u202e" not in ran.stderr

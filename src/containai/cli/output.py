@@ -42,11 +42,11 @@ class Console:
     def progress(self, text: str) -> None:
         """What is being done; shown when nobody asked for silence."""
         if not self._quiet:
-            self._write(self.paint(_DIM, f"containai: {text}"))
+            self._write(self.paint(_DIM, f"containai: {printable(text)}"))
 
     def note(self, text: str) -> None:
         """Something the user should know; shown always."""
-        self._write(f"containai: {self.paint(_YELLOW, 'note:')} {text}")
+        self._write(f"containai: {self.paint(_YELLOW, 'note:')} {printable(text)}")
 
     def error(self, error: ContainaiError) -> None:
         """An error: what, why, what to do, with its stable code."""
