@@ -42,7 +42,7 @@ def test_a_program_that_is_not_there(product: Product) -> None:
 def test_only_run_says_125(product: Product) -> None:
     """By which whoever starts an agent knows that none was started."""
     nowhere = replace(product, variables={"DOCKER_HOST": f"unix://{product.home}/no.sock"})
-    failed = nowhere.command("image", "build", "base")
+    failed = nowhere.command("image", "build", "--npm-registry", "https://npm.example", "base")
     assert (failed.status, "error[engine.docker]" in failed.stderr) == (1, True), failed.stderr
     config = product.home / ".config/containai/config.toml"
     config.parent.mkdir(parents=True)
