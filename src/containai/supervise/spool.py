@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from shlex import quote
@@ -204,6 +204,17 @@ def _open(spool: Path) -> BinaryIO:
         ) from error
 
 
+def _batches(file: BinaryIO, denials: Denials) -> Iterator[tuple[list[Fields], int]]:
+    """All whole records, some at a time, and where each batch ends."""
+    at = 0
+    while True:
+        records, used = read_records(os.pread(file.fileno(), 1 << 20, at), denials, bounded=True)
+        if not used:
+            return
+        at += used
+        yield records, at
+
+
 def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
     """Move into the log what a launcher had not when it was killed or the log failed, and remove its spools.
 
@@ -214,11 +225,17 @@ def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
         AuditError: The log cannot be written.
     """
     spools = sorted(folder.glob(_NAMES))
+    waiting: set[tuple[str, int]] = set()  # of a spool the room is bounded, and of a log less so
+    for spool in spools:
+        with _open(spool) as file:
+            for records, _ in _batches(file, NOTHING_DENIED):
+                waiting.update((record["ts"], record["pid"]) for record in records)
     known: set[tuple[str, int]] = set()
     denials = NOTHING_DENIED
     for event in read_events(log.path):
         if event["kind"] == Kind.EXEC.value:
-            known.add((event["ts"], event["pid"]))
+            if (moved := (event["ts"], event["pid"])) in waiting:
+                known.add(moved)
         elif event["event"] == "session-config":
             denials = Denials.read(event)
     for spool in spools:
@@ -226,15 +243,11 @@ def recover_spools(folder: Path, log: EventLog) -> tuple[str, ...]:
         container = whose[1] if whose else ""
         with _open(spool) as file:
             at, size = 0, os.fstat(file.fileno()).st_size
-            while True:
-                data = os.pread(file.fileno(), 1 << 20, at)
-                records, used = read_records(data, denials.for_housekeeping() if container else denials, bounded=True)
+            for records, end in _batches(file, denials.for_housekeeping() if container else denials):
                 _mark(records, container)
-                if not used:
-                    break
                 new = [record for record in records if (record["ts"], record["pid"]) not in known]
                 log.append_all((Kind.EXEC, "exec", record) for record in new)
-                at += used
+                at = end
             rest = os.pread(file.fileno(), _HEAD.size, at)
         known_form = len(rest) < _HEAD.size or _HEAD.unpack(rest)[-1] == _MARK
         if known_form and size - at < _LARGEST:  # at most one record that was cut short by the kill
