@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from tests.support.product import IDENTITY, Product
@@ -16,8 +18,8 @@ def test_a_repository_that_would_fill_the_disk_is_not_checked_out(product: Produ
     (product.repository / "config.toml").write_text('[limits]\nworkspace = "100m"\n')
     product.git("add", "-A")
     blob = product.git("rev-parse", ":big")
-    for number in range(120):
-        product.git("update-index", "--add", "--cacheinfo", f"100644,{blob},f{number}")
+    files = (("--cacheinfo", f"100644,{blob},f{number}") for number in range(120))
+    product.git("update-index", "--add", *chain.from_iterable(files))
     product.git(*IDENTITY, "commit", "-q", "-m", "six gigabytes")
     refused = product.command("run", "--network-proxy", "none", "--", "true")
     assert refused.status == 125
