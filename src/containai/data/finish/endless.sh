@@ -3,7 +3,7 @@
 # They are left out and named, each of more than 1 GiB (git_return/limits.py), and where files with holes claim more
 # together than git could read in time, those. Git is not asked to take them, and cannot open them: until the end their
 # owner may not read them. So nothing else that looks at a file on the way is held up either.
-ENDLESS_KIB=1048576 HOLES_BYTES=34359738368 named=
+ENDLESS_KIB=1048576 HOLES_BYTES=34359738368 named= hidden=
 
 # hide_endless: their names into $endless, with a NUL behind each. A git directory has names and sizes of its own.
 hide_endless() {
@@ -12,7 +12,14 @@ hide_endless() {
     [ -z "$theirs" ] || elsewhere=./${theirs#"$top/"}
     find . '(' -path ./.git -o -path "$elsewhere" ')' -prune -o -type f -size +1024k '(' \
         -size +"${ENDLESS_KIB}k" -exec chmod u-r {} + -fprintf "$endless" '%P\0' -o \
-        -fprintf "$holes.all" '%s %S %P\0' ')' 2>/dev/null
+        -fprintf "$holes.all" '%s %S %P\0' ')' 2>/dev/null || hidden=x
+    ! [ -s "$holes.all" ] || hide_holes
+    ! [ -s "$endless" ] || hidden=x
+    [ -z "$theirs" ] || [ -z "$(find "$theirs/index" "$theirs/packed-refs" "$theirs/shallow" "$theirs/info" \
+        -type f -size +"${ENDLESS_KIB}k" -exec chmod u-r {} + -print 2>/dev/null)" ] || hidden=x
+}
+
+hide_holes() {
     # Less than half of what it claims. Source: find(1), %S.
     grep -azE '^[0-9]+ (0|0\.[0-4][0-9]*|[0-9.]+e-[0-9]+) ' "$holes.all" >"$holes"
     if cut -z -d ' ' -f 1 "$holes" | tr '\0' '\n' | {
@@ -23,18 +30,18 @@ hide_endless() {
         cut -z -d ' ' -f 3- "$holes" >>"$endless"
         cut -z -d ' ' -f 3- "$holes" | xargs -0 chmod u-r --
     fi
-    [ -z "$theirs" ] ||
-        find "$theirs/index" "$theirs/packed-refs" "$theirs/shallow" "$theirs/info" -type f -size +"${ENDLESS_KIB}k" \
-            -exec chmod u-r {} + 2>/dev/null
-    return 0
 }
 
 # show_endless: the workspace may stay, and its files are its user's to read.
-show_endless() { find . -path ./.git/objects -prune -o -type f ! -perm -u+r -exec chmod u+r {} + 2>/dev/null; }
+show_endless() {
+    [ -z "$hidden" ] || find . -path ./.git/objects -prune -o -type f ! -perm -u+r -exec chmod u+r {} + 2>/dev/null
+}
 
 # name_endless: those of them that would be committed, into $own/endless. Git would take a name for asked for, and so
 # complain of an ignored one that it is told to leave out.
 name_endless() {
+    : >"$own/endless"
+    [ -s "$endless" ] || return 0
     # Four fields each; the third is the pattern that decides. Source: git-check-ignore(1), -v -n -z.
     git check-ignore -z -v -n --stdin <"$endless" 2>/dev/null | sed -zn 'n;n;h;n;x;/^$/!{/^!/!b};x;p' >"$own/endless"
     [ -z "$named" ] || return 0

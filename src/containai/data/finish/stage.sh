@@ -70,7 +70,7 @@ add() {
         set_links_aside || return 1
         # shellcheck disable=SC2086  # $excluded is words: names without a space
         printf '%s\0' . $excluded >"$own/paths"
-        sed -z 's/^/:(exclude,literal)/' "$own/endless" >>"$own/paths"
+        ! [ -s "$own/endless" ] || sed -z 's/^/:(exclude,literal)/' "$own/endless" >>"$own/paths"
         said=$(git add $all --sparse "$@" --pathspec-from-file="$own/paths" --pathspec-file-nul 2>&1) && return 0
         case $said in
         *"' does not have a commit checked out"*)
