@@ -21,7 +21,7 @@ from containai.workspace.branch import end_claim, reserve_branch
 from containai.workspace.scripts import FinishReport, finish_command, parse_finish_output, prepare_command
 from containai.workspace.seed import seed_workspace
 from containai.workspace.source import resolve_source
-from tests.support.git import ENVIRONMENT, git
+from tests.support.git import ENVIRONMENT, branches, git
 
 
 @dataclass
@@ -158,3 +158,28 @@ def reachable_files(repository: Path, commit: str) -> list[str]:
         check=True,
     )
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+class Home:
+    """What arrived of a session, once it was finished and applied."""
+
+    def __init__(self, session: Session) -> None:
+        self.report = session.finish()
+        assert self.report.failed == "", session.finish_said
+        self.returned = session.apply()
+        self.host = session.host
+        self.new = self.returned.new
+        assert branches(session.host)[self.returned.branch] == self.new
+        git(session.host, "fsck", "--strict", "--no-dangling")
+
+    def files(self) -> list[str]:
+        return reachable_files(self.host, self.new)
+
+    def read(self, name: str) -> str:
+        return git(self.host, "show", f"{self.new}:{name}")
+
+    def history(self) -> list[str]:
+        return git(self.host, "log", "--format=%s", self.new).splitlines()
+
+    def said(self) -> str:
+        return "\n".join(self.report.notes)
