@@ -49,7 +49,7 @@ else:
 
     def replace(record: Any, **changes: Any) -> Any:
         """``dataclasses.replace``: the same record but for these fields."""
-        return type(record)(**{each.name: getattr(record, each.name) for each in type(record)._made_of} | changes)
+        return type(record)(**as_dict(record) | changes)
 
 
 def names_of(kind: type) -> tuple[str, ...]:

@@ -37,7 +37,11 @@ class Bench:
 
     def record(self, name: str) -> None:
         """Put a program there that notes its arguments and does nothing."""
-        (self.tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.asked}"\n')
+        self.place(name, f'echo "{name} $*" >>"{self.asked}"')
+
+    def place(self, name: str, script: str) -> None:
+        """Put a program there."""
+        (self.tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.tools / name).chmod(0o755)
 
     def run(self, *arguments: str) -> tuple[int, str]:
@@ -66,9 +70,7 @@ def test_without_sudo_root_is_told_one_command(bench: Bench) -> None:
 
 def test_where_sudo_refuses_root_is_told_the_same_command(bench: Bench) -> None:
     """A user who has the program sudo, and no right to it."""
-    sudo = bench.tools / "sudo"
-    sudo.write_text('#!/bin/sh\necho "sudo: a password is required" >&2\nexit 1\n')
-    sudo.chmod(0o755)
+    bench.place("sudo", 'echo "sudo: a password is required" >&2; exit 1')
     bench.record("apt-get")
 
     status, said = bench.run("install")
@@ -80,9 +82,7 @@ def test_where_sudo_refuses_root_is_told_the_same_command(bench: Bench) -> None:
 
 
 def test_a_command_that_fails_under_sudo_is_not_taken_for_a_missing_right(bench: Bench) -> None:
-    sudo = bench.tools / "sudo"
-    sudo.write_text('#!/bin/sh\n[ "$1" = -n ] || exit 1\n')
-    sudo.chmod(0o755)
+    bench.place("sudo", '[ "$1" = -n ] || exit 1')
     bench.record("apt-get")
 
     status, said = bench.run("install")

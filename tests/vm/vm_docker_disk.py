@@ -10,13 +10,12 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.vm.vm_image import CA_BUNDLE, VmError, project_archive, require
+from tests.vm.vm_image import CA_BUNDLE, VmError, project_archive, require, run_logged, write_ext4
 
 AGENT = "claude"
 SIZE = "16G"  # sparse
@@ -45,26 +44,20 @@ def _build(work: Path, machine: Path) -> Path:
         raise VmError("building Docker's images needs root, and the project's own environment: ./bootstrap install")
     started = time.monotonic()
     print("vm: building Docker's images (once, some minutes)", file=sys.stderr)
-    bundle = os.environ.get("SSL_CERT_FILE", CA_BUNDLE)
+    bundle = Path(os.environ.get("SSL_CERT_FILE", CA_BUNDLE))
     command: list[str | Path] = [
         HERE / "build-images",
         machine / "root.ext4",
         work,
         containai,
         AGENT,
-        *([bundle] if bundle else []),
+        *([bundle] if bundle.exists() else []),
     ]
     # In a process namespace of its own, so that nothing of it is left however this ends.
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
-    with (work / "log").open("w+b") as log:
-        done = subprocess.run([*apart, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
-        log.seek(0)
-        if done.returncode != 0:
-            tail = "\n".join(log.read().decode(errors="replace").splitlines()[-30:])
-            raise VmError(f"Docker's images cannot be built:\n{tail}")
+    run_logged([*apart, *command], work / "log", "Docker's images cannot be built")
     disk = work / "docker.ext4"
-    features = ["-O", "^has_journal,^metadata_csum", "-E", "root_owner=0:0"]
-    subprocess.run(["mke2fs", "-qF", "-t", "ext4", *features, "-d", work / "data", disk, SIZE], check=True)
+    write_ext4(work / "data", disk, SIZE)
     shutil.rmtree(work / "data")
     print(f"vm: Docker's images built in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return disk

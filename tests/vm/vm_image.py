@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SUITE = "trixie"  # Docker 26.1, Podman 5.4, kernel 6.12, AppArmor 4.1; bookworm: 20.10, 6.1 and 3.0
@@ -87,34 +88,32 @@ def build(work: Path, suite: str, packages: list[str]) -> None:
     command += ["--dpkgopt=force-unsafe-io", f"--customize-hook={GUEST_FILES}/customize-image"]
     command += [f"--aptopt={option}" for option in apt_options()]
     command += [suite, str(root), *apt_sources(work, suite)]
-    with log.open("wb") as output:
-        environment = os.environ | {"KERNEL_PACKAGE": KERNEL_PACKAGE}
-        if subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode != 0:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise VmError(f"mmdebstrap failed:\n{tail}")
+    run_logged(command, log, "mmdebstrap failed", os.environ | {"KERNEL_PACKAGE": KERNEL_PACKAGE})
     install_project(root, log)
     (kernel,) = (root / "boot").glob("vmlinuz-*")
     shutil.copy(kernel, target / "vmlinuz")
     write_initramfs(root, target / "initrd")
-    # Without a journal and checksums: the image is read afresh by every run.
-    subprocess.run(
-        [
-            "mke2fs",
-            "-qF",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal,^metadata_csum",
-            "-E",
-            "root_owner=0:0",
-            "-d",
-            root,
-            target / "root.ext4",
-            IMAGE_SIZE,
-        ],
-        check=True,
-    )
+    write_ext4(root, target / "root.ext4", IMAGE_SIZE)
     print(f"vm: image built in {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def run_logged(
+    command: Sequence[str | Path], log: Path, failure: str, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command whose output is of interest only if it fails."""
+    with log.open("wb") as output:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        )
+    if done.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        raise VmError(f"{failure}:\n{tail}")
+
+
+def write_ext4(folder: Path, target: Path, size: str) -> None:
+    """A file system with the content of a folder; without a journal and checksums, as every run reads it afresh."""
+    options = ["-O", "^has_journal,^metadata_csum", "-E", "root_owner=0:0"]
+    subprocess.run(["mke2fs", "-qF", "-t", "ext4", *options, "-d", folder, target, size], check=True)
 
 
 def project_archive(top: Path, *, within: str, only: tuple[str, ...] = ()) -> bytes:
@@ -152,11 +151,7 @@ def install_project(root: Path, log: Path) -> None:
     path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     environment = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", **registry_settings(inside=False)}
     command = ["chroot", str(root), "sh", "-c", f"cd {PROJECT} && ./bootstrap test --collect-only -q tests/unit/host"]
-    with log.open("wb") as output:
-        done = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
-    if done.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise VmError(f"the project cannot be installed:\n{tail}")
+    run_logged(command, log, "the project cannot be installed", environment)
     resolver.write_bytes(of_the_vm)
 
 

@@ -1,11 +1,10 @@
 """What an engine must be able to do, in the project's own words.
 
-No engine library's type or exception crosses this line. One contract suite (``tests/contract``)
-runs against every engine.
+No engine library's type or exception crosses this line.
 
-Order of calls: ``create`` (container exists, guards on, no instruction of the agent has run) →
+Order of calls: ``begin`` and ``complete`` (container exists, guards on, no instruction of the agent has run) →
 ``inspect`` (read back from the kernel) → ``prepare`` and ``wait``, where the specification has a preparation →
-``start`` → ``signal`` any number of times → ``wait`` → ``destroy`` (idempotent, also after a failed ``create``).
+``start`` → ``signal`` any number of times → ``wait`` → ``destroy`` (idempotent).
 """
 
 from __future__ import annotations

@@ -47,12 +47,10 @@ class WatchedPlaces:
     Attributes:
         folder: The session's, where its records go.
         workspace: The session's, whose size is watched.
-        supervised: Whether its execs are; else the disk alone is watched.
     """
 
     folder: Path
     workspace: Path
-    supervised: bool = True
 
 
 def verified(engine: Engine, spec: ContainerSpec, container: Container) -> Container:
@@ -93,7 +91,7 @@ def run_chore(
             about, is replaced.
         signals: The user's requests to end; None where nobody asks.
         patience: How many of them are let pass.
-        watch: What it is watched with, if it is.
+        watch: What it is watched with, if it is: its disk, and the execs of a supervised one.
 
     Raises:
         WorkspaceError: It took longer than ``timeout_s``, or filled the disk.
@@ -194,7 +192,7 @@ def _waiting(ahead: PendingChore) -> Container | None:
 def _oversee(
     container: Container, spec: ContainerSpec, log: EventLog, watch: WatchedPlaces
 ) -> _Overseer | CheckoutGuard:
-    if watch.supervised:
+    if spec.supervised:
         return _Overseer(container, spec, log, watch)
     return CheckoutGuard(container, watch.folder, watch.workspace, spec.limits.workspace_bytes)
 

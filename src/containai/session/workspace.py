@@ -97,7 +97,7 @@ def check_out_apart(engine: Engine, session: OpenSession, signals: EndingSignals
     """
     spec = render_housekeeping(session.plan, "prepare", checkout_command(session.plan))
     directory = session.directory
-    watch = WatchedPlaces(folder=directory.path, workspace=directory.workspace, supervised=False)
+    watch = WatchedPlaces(folder=directory.path, workspace=directory.workspace)
     chore = run_chore(engine, spec, session.quarantine, session.log, PREPARE_TIMEOUT_S, signals, watch=watch)
     _ready(session, chore)
 
